@@ -1,0 +1,185 @@
+"""The broker: one protocol, two implementations (RabbitMQ, PostgreSQL), one contract suite (tests/contract).
+
+The model
+---------
+A *queue* is named without prefix (``exporter.v1``); the broker adds its own (``bowerbird.exporter.v1``). Each queue has
+*retry* steps (a message waits there, holding no worker, and comes back by itself) and a *dead-letter* queue. Publishing
+is confirmed: when :meth:`Broker.publish` returns, the message is stored; when it raises
+:class:`~shared.errors.BrokerUnavailableError`, it may or may not be. Consumers are idempotent, so publish again.
+
+Threads
+-------
+A :class:`Broker` and a :class:`Consumer` each belong to the thread that made them; they use separate connections, so
+that a blocked publisher never starves a consumer's heartbeats. Only :meth:`Consumer.wake` may be called from elsewhere.
+:meth:`Consumer.receive` is the pump: call it at least every second or so, also while working (with ``timeout=0`` to
+only pump), or the server takes the connection for dead.
+
+Settling
+--------
+A delivery is settled once: ``ack``, ``retry``, ``reject`` or ``release``, on the connection that delivered it. After a
+lost connection every delivery from it is stale: the broker gives it to someone again. Settling a stale delivery
+returns False and does nothing; the work is safe because the unit's row, not the message, says it is done.
+
+Reconnecting
+------------
+Both sides reconnect by themselves with jittered back-off (0.5 s to 30 s). While disconnected, ``receive`` returns None
+within its timeout and ``publish`` raises. Wrong credentials or mismatched queue arguments are not worth repeating: they
+raise :class:`~shared.errors.ConfigurationError`.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+
+from shared.errors import ConfigurationError
+from shared.messages import Message
+from shared.settings import Settings
+
+RETRY_STEPS: tuple[timedelta, ...] = tuple(timedelta(seconds=seconds) for seconds in (1, 10, 60, 600, 3600))
+"""The delays that exist. A wait is rounded to the nearest step below it, at least the first."""
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """A message as received. ``tag`` and ``epoch`` are the implementation's: which message, on which connection."""
+
+    queue: str
+    type: str
+    body: bytes
+    message_id: str
+    correlation_id: str
+    headers: Mapping[str, Any]
+    redelivered: bool
+    tag: int
+    epoch: int
+
+
+@dataclass(frozen=True)
+class DeadLetter:
+    """A message that was rejected, or delivered too often without ever being settled."""
+
+    id: str
+    queue: str
+    type: str
+    body: bytes
+    correlation_id: str
+    reason: str
+    died_at: datetime | None
+    headers: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Depth:
+    """How many messages a queue holds: ready to be taken, waiting in a retry step, dead.
+
+    Messages that a consumer holds are in none of them.
+    """
+
+    ready: int
+    waiting: int
+    dead: int
+
+
+class Consumer(Protocol):
+    """Takes messages from queues. At most ``prefetch`` are held unsettled at once."""
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a live connection. False is no error: it reconnects inside :meth:`receive`."""
+        ...
+
+    def receive(self, timeout: float) -> Delivery | None:
+        """Return the next message, or None after ``timeout`` seconds, when woken, or while disconnected.
+
+        Call it often: it also keeps the connection alive. It may return None early.
+        """
+        ...
+
+    def wake(self) -> None:
+        """Make a waiting :meth:`receive` return. The one method that may be called from another thread."""
+        ...
+
+    def ack(self, delivery: Delivery) -> bool:
+        """Settle: done with. Return False if the delivery is stale."""
+        ...
+
+    def retry(self, delivery: Delivery, delay: timedelta) -> bool:
+        """Settle: come back after about ``delay`` (see RETRY_STEPS). Stored before the original goes. False: stale."""
+        ...
+
+    def reject(self, delivery: Delivery, reason: str) -> bool:
+        """Settle: to the dead-letter queue, with the reason. Stored before the original goes. False: stale."""
+        ...
+
+    def release(self, delivery: Delivery) -> bool:
+        """Settle: back to the queue at once, for another consumer. Return False if the delivery is stale."""
+        ...
+
+    def stop(self) -> None:
+        """Take no new messages; held ones can still be settled. Deliveries not yet returned go back."""
+        ...
+
+    def close(self) -> None:
+        """Disconnect. Unsettled messages go back to their queue. Safe to repeat."""
+        ...
+
+
+class Broker(Protocol):
+    """Publishes, and answers an operator's questions."""
+
+    def declare(self) -> None:
+        """Create exchanges, queues, retry steps and dead-letter queues; harmless where they exist.
+
+        Every process calls it at start, so that no start order can lose a message.
+        """
+        ...
+
+    def publish(self, queue: str, message: Message) -> None:
+        """Store a message in a queue; return once that is confirmed.
+
+        Raise :class:`BrokerUnavailableError` where that is not known, :class:`ConfigurationError` where the queue does
+        not exist.
+        """
+        ...
+
+    def consume(self, queues: Sequence[str], *, prefetch: int) -> Consumer:
+        """Return a consumer; it connects in its first ``receive``."""
+        ...
+
+    def depth(self, queue: str) -> Depth:
+        """Count a queue's messages."""
+        ...
+
+    def dead_letters(self, queue: str, *, limit: int = 100) -> list[DeadLetter]:
+        """Return the oldest dead letters without removing them."""
+        ...
+
+    def replay(self, queue: str, *, where: Callable[[DeadLetter], bool] | None = None, limit: int = 1000) -> int:
+        """Move dead letters back to the queue as new messages (fresh headers); return how many."""
+        ...
+
+    def purge(self, queue: str, *, job_id: int | None = None) -> int:
+        """Delete ready and waiting messages, all or those of one job (``correlation_id``); return how many."""
+        ...
+
+    def close(self) -> None:
+        """Disconnect. Safe to repeat."""
+        ...
+
+
+def open_broker(settings: Settings, database_url: str) -> Broker:
+    """Return the broker that the settings name: ``broker_url``, by default the database itself.
+
+    :param database_url: the database in use (the embedded one's URL is known only at run time).
+    """
+    url = settings.broker_url or database_url
+    if url.startswith(("amqp://", "amqps://")):
+        from shared.broker.rabbitmq import RabbitBroker  # noqa: PLC0415  pika is imported only where it is used
+
+        return RabbitBroker(url, prefix=settings.broker_prefix)
+    if url.startswith(("postgresql://", "postgres://")):
+        from shared.broker.postgres import PostgresBroker  # noqa: PLC0415
+
+        return PostgresBroker(url, prefix=settings.broker_prefix)
+    raise ConfigurationError(f"No broker speaks {url.partition('://')[0]}://. Use amqp:// or postgresql://.")

@@ -1,0 +1,226 @@
+"""What a handler is given: :class:`Work`, one claimed unit with its transaction, its directories and its voice.
+
+A handler is a function ``handler(work: Work) -> dict[str, Any]``. It reads what the unit names, writes rows through
+``work.session`` and files under ``work.staging``, and returns a small JSON-able object that the task manager turns into
+the job's metadata. It never commits, renames or settles: the runtime does all three at once, while the claim still
+holds, so a handler may be killed at any instant and run again from the start.
+
+It raises :class:`~shared.errors.TemporaryError` (try again later) or :class:`~shared.errors.PermanentError` (give up;
+the text names the file and the place, and what to do).
+"""
+
+import contextlib
+import hashlib
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from shared.db import connect
+from shared.db.models import NoteLevel
+from shared.exports import Export, LockFile, split_name
+from shared.settings import Settings
+
+PROGRESS_INTERVAL_SECONDS = 0.5
+HASH_BLOCK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """A claimed unit, as the worker gives it to its child process."""
+
+    unit_id: int
+    task_id: int
+    job_id: int
+    token: int
+    attempt: int
+    task_type: str
+    params: dict[str, Any]
+    collection_id: int
+    source_id: str
+    source: str
+    options: dict[str, Any]
+    context: dict[str, Any]
+    """The job's context, as the tasks before this one left it."""
+    database_url: str
+
+
+@dataclass(frozen=True)
+class PublishedFile:
+    """A finished file in the staging directory, to be renamed into place when the unit completes."""
+
+    path: Path
+    name: str
+    records: int
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something a person should know; stored with the task when the unit completes."""
+
+    level: NoteLevel
+    note: str
+    data: dict[str, Any]
+
+
+@dataclass
+class Work:
+    """One claimed unit. ``session`` is the transaction in which the outcome will be committed."""
+
+    assignment: Assignment
+    settings: Settings
+    session: Session
+    report: Callable[[str, Any], None]
+    """Sends ("progress", {...}) or ("lock", path) to the parent process; handlers use the methods below instead."""
+    files: list[PublishedFile] = field(default_factory=list)
+    notes: list[Note] = field(default_factory=list)
+    _reported_at: float = 0.0
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The unit's parameters, as its task manager planned them."""
+        return self.assignment.params
+
+    @property
+    def job_id(self) -> int:
+        """The job."""
+        return self.assignment.job_id
+
+    @cached_property
+    def export(self) -> Export:
+        """The job's published files."""
+        return Export(self.settings.exports, self.assignment.source_id, self.assignment.job_id)
+
+    @cached_property
+    def staging(self) -> Path:
+        """This attempt's own directory, on the file system of the published files. Removed when the attempt ends."""
+        path = self.export.attempt_directory(self.assignment.token)
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    @cached_property
+    def scratch(self) -> Path:
+        """A directory for files nobody else reads (downloads, unpacked copies). Removed when the attempt ends."""
+        self.settings.scratch.mkdir(parents=True, exist_ok=True)
+        return Path(
+            tempfile.mkdtemp(
+                prefix=f"unit-{self.assignment.unit_id}-{self.assignment.token}-", dir=self.settings.scratch
+            )
+        )
+
+    @contextlib.contextmanager
+    def reader(self) -> Iterator[Any]:
+        """Open a second psycopg2 connection with one snapshot (repeatable read, read only) for ``COPY … TO`` and cursors.
+
+        Use it to read committed rows while ``session`` writes.
+        """
+        connection = connect(self.assignment.database_url, application_name=f"bowerbird unit {self.assignment.unit_id}")
+        try:
+            connection.set_session(isolation_level="REPEATABLE READ", readonly=True)
+            yield connection
+        finally:
+            connection.close()
+
+    def copy_into(self, table: str, columns: Iterable[str], lines: Iterable[bytes]) -> int:
+        """``COPY table (columns) FROM STDIN`` in the unit's transaction; return the number of rows.
+
+        :param lines: blocks of whole or partial lines in COPY's text format (tab-separated, ``\\N`` for NULL,
+            backslash escapes; see :func:`copy_field`), UTF-8.
+        """
+        connection = self.session.connection().connection.driver_connection
+        assert connection is not None
+        with connection.cursor() as cursor:
+            cursor.copy_expert(f"COPY {table} ({', '.join(columns)}) FROM STDIN", BlockReader(lines), size=1 << 16)
+            return int(cursor.rowcount)
+
+    def publish(self, path: Path, name: str, *, records: int) -> None:
+        """Announce a finished file; it appears under its name when the unit completes.
+
+        :param path: the file, inside ``staging``.
+        :param name: ``full.jsonl.gz`` and its like; ValueError for any other.
+        :param records: how many records (compiled releases) it holds.
+        """
+        split_name(name)
+        digest = hashlib.sha256()
+        with path.open("rb") as file:
+            while block := file.read(HASH_BLOCK_BYTES):
+                digest.update(block)
+            size = file.tell()
+            os.fsync(file.fileno())
+        self.files.append(PublishedFile(path, name, records, size, digest.hexdigest()))
+
+    def progress(self, done: int, total: int | None = None, *, of: str = "records") -> None:
+        """Say how far the work is. Call as often as you like: it is passed on twice a second at most."""
+        now = time.monotonic()
+        if now - self._reported_at >= PROGRESS_INTERVAL_SECONDS or done == total:
+            self._reported_at = now
+            self.report("progress", {"done": done, "of": of} | ({} if total is None else {"total": total}))
+
+    def note(self, note: str, *, level: NoteLevel = NoteLevel.WARNING, **data: Any) -> None:
+        """Leave a note on the task. Notes of an attempt that does not complete are dropped with it."""
+        self.notes.append(Note(level, note, data))
+
+    @contextlib.contextmanager
+    def lock(self, name: str) -> Iterator[None]:
+        """Show, while the block runs, that the file is being made. The parent process keeps the heartbeat fresh."""
+        lock = LockFile(
+            self.export.lock_path(name),
+            job=self.assignment.job_id,
+            unit=self.assignment.unit_id,
+            attempt=self.assignment.attempt,
+            token=self.assignment.token,
+        )
+        stale = lock.acquire()
+        if stale is not None:
+            self.note("A lock file left by an interrupted attempt was replaced.", level=NoteLevel.INFO, stale=stale)
+        self.report("lock", lock)
+        try:
+            yield
+        finally:
+            self.report("unlock", lock)
+            lock.release()
+
+    def clean_up(self) -> None:
+        """Delete what only this attempt used. Called by the runtime, whatever happened."""
+        for name in ("staging", "scratch"):
+            if name in self.__dict__:
+                shutil.rmtree(self.__dict__[name], ignore_errors=True)
+
+
+class BlockReader:
+    """Gives an iterable of byte blocks the ``read(size)`` that psycopg2's COPY wants, without joining them all."""
+
+    def __init__(self, blocks: Iterable[bytes]) -> None:
+        self._blocks = iter(blocks)
+        self._rest = memoryview(b"")
+
+    def read(self, size: int = -1) -> bytes:
+        """Return at most ``size`` bytes, ``b""`` at the end."""
+        while not self._rest:
+            block = next(self._blocks, None)
+            if block is None:
+                return b""
+            self._rest = memoryview(block)
+        taken = self._rest[:size] if size >= 0 else self._rest
+        self._rest = self._rest[len(taken) :]
+        return bytes(taken)
+
+
+def copy_field(value: bytes | None) -> bytes:
+    """Escape one value for COPY (https://www.postgresql.org/docs/current/sql-copy.html, "Text Format")."""
+    if value is None:
+        return b"\\N"
+    value = value.replace(b"\\", b"\\\\")
+    for raw, escaped in ((b"\t", b"\\t"), (b"\n", b"\\n"), (b"\r", b"\\r")):
+        if raw in value:
+            value = value.replace(raw, escaped)
+    return value

@@ -1,0 +1,59 @@
+"""Fixtures shared by all tests. Real PostgreSQL, real RabbitMQ; a fresh database and fresh names for every run."""
+
+import uuid
+from collections.abc import Iterator
+
+import pytest
+from sqlalchemy import Engine, text
+from sqlalchemy.orm import Session, sessionmaker
+
+from shared.db import Base, make_engine, make_sessions
+from shared.db.migrate import upgrade
+from shared.settings import Settings
+
+from . import backends
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """A PostgreSQL server where databases can be created."""
+    with backends.postgres() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def database_url(postgres_url: str) -> Iterator[str]:
+    """A fresh database with the migrated schema, shared by the tests of a run; ``sessions`` empties its tables."""
+    with backends.fresh_database(postgres_url) as url:
+        upgrade(url)
+        yield url
+
+
+@pytest.fixture(scope="session")
+def _engine(database_url: str) -> Iterator[Engine]:
+    engine = make_engine(database_url, application_name="bowerbird tests")
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def sessions(_engine: Engine) -> sessionmaker[Session]:
+    """A session factory on the run's database, its tables emptied before each test."""
+    tables = ", ".join(f'"{table.name}"' for table in Base.metadata.sorted_tables)
+    with _engine.begin() as connection:
+        connection.execute(text(f"TRUNCATE {tables} RESTART IDENTITY CASCADE"))
+    return make_sessions(_engine)
+
+
+@pytest.fixture
+def settings(database_url: str, tmp_path) -> Settings:
+    """Settings on the run's database, files under the test's own directory, short intervals."""
+    return Settings(
+        data_dir=tmp_path / "data",
+        database_url=database_url,
+        broker_prefix=f"t{uuid.uuid4().hex[:12]}",
+        tick_seconds=0.5,
+        lease_seconds=3,
+        retry_base_seconds=0.1,
+        api_port=0,
+    )
