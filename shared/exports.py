@@ -1,8 +1,9 @@
 """Where published files are, what they are called, and the lock files that tell people a file is being made.
 
-Layout: ``{exports}/{source_id}/{job_id}/{stem}.{suffix}``, with stem ``full``, ``undated`` or a year of four digits, suffix ``jsonl.gz``, ``csv.tar.gz`` or ``xlsx``; beside them ``manifest.json``. Attempts write under
-``{exports}/{source_id}/{job_id}/.attempt-{token}/`` and rename into place, on the same file system, so nobody ever sees
-a partial file. Names and lock names are those of the OCP Data Registry.
+Layout: ``{exports}/{source_id}/{job_id}/{stem}.{suffix}``, with stem ``full``, ``undated`` or a year of four digits, and
+suffix ``jsonl.gz``, ``csv.tar.gz`` or ``xlsx``; beside them ``manifest.json``. Attempts write to
+``{exports}/{source_id}/{job_id}/.attempt-{token}/`` and rename into place, on the same file system, so nobody ever
+sees a partial file. Names of files and locks are those of the OCP Data Registry.
 """
 
 import json

@@ -32,7 +32,7 @@ class Settings(BaseSettings):
     )
     database_url: str | None = Field(
         default=None,
-        description="`postgresql://user:password@host:port/database`. Empty: an embedded PostgreSQL in the data directory.",
+        description="`postgresql://user:password@host:port/database`. Empty: an embedded one in the data directory.",
     )
     broker_url: str | None = Field(
         default=None,

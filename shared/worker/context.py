@@ -119,7 +119,7 @@ class Work:
 
     @contextlib.contextmanager
     def reader(self) -> Iterator[Any]:
-        """Open a second psycopg2 connection with one snapshot (repeatable read, read only) for ``COPY … TO`` and cursors.
+        """Open a second psycopg2 connection with one snapshot (read only) for ``COPY … TO`` and cursors.
 
         Use it to read committed rows while ``session`` writes.
         """
