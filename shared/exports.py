@@ -65,9 +65,13 @@ class Export:
         split_name(name)
         return self.directory / name
 
-    def attempt_directory(self, token: int) -> Path:
-        """Directory that one attempt writes to, hidden from everyone else."""
-        return self.directory / f"{ATTEMPT_PREFIX}{token}"
+    def attempt_directory(self, unit_id: int, token: int) -> Path:
+        """Directory that one attempt at a unit writes to, hidden from everyone else."""
+        return self.directory / f"{ATTEMPT_PREFIX}{unit_id}-{token}"
+
+    def attempt_directories(self, unit_id: int) -> Iterator[Path]:
+        """Yield the directories that attempts at a unit left."""
+        return self.directory.glob(f"{ATTEMPT_PREFIX}{unit_id}-*")
 
     def lock_path(self, name: str) -> Path:
         """Return the place of the file's lock file."""

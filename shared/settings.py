@@ -64,6 +64,9 @@ class Settings(BaseSettings):
     republish_after_seconds: float = Field(
         default=120, gt=0, description="A unit queued this long without being claimed is published again."
     )
+    failed_data_days: float = Field(
+        default=7, ge=0, description="How long the temporary data of a failed job is kept as evidence."
+    )
     concurrency: int = Field(default=1, ge=1, le=64, description="Units a worker process works on at once.")
     grace_seconds: float = Field(
         default=20, ge=0, description="After SIGTERM, how long running work may finish before it is handed back."

@@ -30,6 +30,11 @@ def head_revision() -> str:
     return head
 
 
+def is_known(revision: str) -> bool:
+    """Return whether this version of the code has the revision."""
+    return revision in {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
+
+
 def current_revision(database_url: str) -> str | None:
     """Return the database's revision, None for an empty database."""
     engine = make_engine(database_url, application_name="bowerbird migrate")

@@ -103,7 +103,7 @@ class Work:
     @cached_property
     def staging(self) -> Path:
         """This attempt's own directory, on the file system of the published files. Removed when the attempt ends."""
-        path = self.export.attempt_directory(self.assignment.token)
+        path = self.export.attempt_directory(self.assignment.unit_id, self.assignment.token)
         path.mkdir(parents=True, exist_ok=True)
         return path
 
@@ -189,11 +189,22 @@ class Work:
             self.report("unlock", lock)
             lock.release()
 
-    def clean_up(self) -> None:
-        """Delete what only this attempt used. Called by the runtime, whatever happened."""
-        for name in ("staging", "scratch"):
-            if name in self.__dict__:
-                shutil.rmtree(self.__dict__[name], ignore_errors=True)
+    def remove_directories(self) -> None:
+        """Delete this attempt's directories. Called by the runtime when the attempt ends, whatever happened."""
+        _remove(path for path in (self.__dict__.get("staging"), self.__dict__.get("scratch")) if path is not None)
+
+    def remove_leftovers(self) -> None:
+        """Delete what earlier attempts at the unit left. Called by the runtime right after the claim.
+
+        If one of them is frozen rather than dead, this breaks it; it could not commit anyway.
+        """
+        _remove(self.export.attempt_directories(self.assignment.unit_id))
+        _remove(self.settings.scratch.glob(f"unit-{self.assignment.unit_id}-*"))
+
+
+def _remove(paths: Iterable[Path]) -> None:
+    for path in paths:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 class BlockReader:

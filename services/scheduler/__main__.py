@@ -1,0 +1,102 @@
+"""``python -m services.scheduler``: the loop. ``--once`` makes one pass and ends, ``--dry-run`` says what is due."""
+
+import argparse
+import functools
+import time
+from datetime import timedelta
+
+from sqlalchemy.exc import DBAPIError
+
+from services.scheduler.scheduler import Scheduler
+from shared.broker import Consumer, Delivery, open_broker
+from shared.db import make_engine, make_sessions
+from shared.errors import BrokerUnavailableError, PermanentError
+from shared.health import Heartbeat
+from shared.logging import get_logger
+from shared.messages import EVENTS_QUEUE, decode
+from shared.service import Stop, run_service
+from shared.settings import Settings
+
+log = get_logger()
+
+TURN_SECONDS = 1.0
+EVENTS_PREFETCH = 10
+
+
+def schedule(settings: Settings, database_url: str, stop: Stop, *, once: bool, dry_run: bool) -> None:
+    """Be the scheduler until asked to stop, or for one pass."""
+    engine = make_engine(database_url, application_name="bowerbird scheduler")
+    broker = open_broker(settings, database_url)
+    scheduler = Scheduler(settings, make_sessions(engine), broker)
+    if dry_run:
+        for line in scheduler.explain():
+            print(line)  # noqa: T201  what the command is for
+    elif once:
+        broker.declare()
+        while scheduler.tick() and not stop:
+            pass
+    else:
+        broker_declared = False
+        while not stop and not broker_declared:
+            try:
+                broker.declare()
+                broker_declared = True
+            except BrokerUnavailableError as error:
+                log.warning("waiting for the broker", error=str(error))
+                stop.wait(TURN_SECONDS)
+        consumer = broker.consume([EVENTS_QUEUE], prefetch=EVENTS_PREFETCH)
+        _loop(scheduler, consumer, settings, stop)
+        consumer.close()
+    broker.close()
+    engine.dispose()
+
+
+def _loop(scheduler: Scheduler, consumer: Consumer, settings: Settings, stop: Stop) -> None:
+    heartbeat = Heartbeat(settings, "scheduler")
+    next_tick = 0.0
+    wiping = False  # temporary data is left to delete: between events, some at a time
+    while not stop:
+        heartbeat.beat()
+        try:
+            if time.monotonic() >= next_tick:
+                next_tick = time.monotonic() + settings.tick_seconds
+                wiping = scheduler.tick()
+            wait = 0.0 if wiping else max(0.0, min(TURN_SECONDS, next_tick - time.monotonic()))
+            delivery = consumer.receive(wait)
+            if delivery is not None:
+                wiping = _handle(scheduler, consumer, delivery) or wiping
+            elif wiping:
+                wiping = scheduler.archive()
+        except DBAPIError as error:
+            log.warning("the database is not available", error=str(error.orig))
+            stop.wait(TURN_SECONDS)
+    heartbeat.stop()
+
+
+def _handle(scheduler: Scheduler, consumer: Consumer, delivery: Delivery) -> bool:
+    """Handle an event; return whether its job ended."""
+    try:
+        event = decode(delivery.type, delivery.body)
+        ended = scheduler.process(event.job_id, wait=True)
+    except PermanentError as error:
+        log.error("event rejected", message=delivery.message_id, reason=str(error))
+        consumer.reject(delivery, str(error))
+        return False
+    except DBAPIError:
+        consumer.retry(delivery, timedelta(seconds=TURN_SECONDS))
+        raise
+    consumer.ack(delivery)
+    return ended
+
+
+def main() -> None:
+    """Read the arguments and run."""
+    parser = argparse.ArgumentParser(prog="bowerbird scheduler", description=__doc__)
+    parser.add_argument("--once", action="store_true", help="make one pass (plan, start, repair, wipe) and end")
+    parser.add_argument("--dry-run", action="store_true", help="say what a pass would do; change nothing")
+    arguments = parser.parse_args()
+    run_service("scheduler", functools.partial(schedule, once=arguments.once, dry_run=arguments.dry_run))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,28 @@
+"""Collect: bring the source's records into the record store."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from services.scheduler.managers import UnitTaskManager
+from shared.db.models import Record
+
+
+class Collect(UnitTaskManager):
+    """One unit: the whole source, in one transaction, so that nothing is ever half collected."""
+
+    final_output = False
+
+    def plan(self) -> Sequence[dict[str, Any]]:
+        """Plan one unit; the source is the collection's."""
+        return [{}]
+
+    def finish(self, outputs: Sequence[dict[str, Any]]) -> None:
+        """Keep the counts, and what the packages say of themselves."""
+        (output,) = outputs
+        self.job.license = output["license"]
+        self.job.publication_policy = output["publication_policy"]
+        self._remember({name: output[name] for name in ("records", "kinds", "files", "bytes")})
+
+    def wipe(self) -> bool:
+        """Delete collected records."""
+        return self._delete_rows(Record)

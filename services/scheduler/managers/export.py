@@ -1,0 +1,27 @@
+"""Export: compiled records to JSON Lines, full and by year."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from services.scheduler.managers import UnitTaskManager
+from shared.exports import Export as ExportFiles
+
+
+class Export(UnitTaskManager):
+    """One unit makes all JSON Lines files of the job."""
+
+    final_output = True
+
+    def plan(self) -> Sequence[dict[str, Any]]:
+        """Plan one unit; it reads the job's rows."""
+        return [{}]
+
+    def finish(self, outputs: Sequence[dict[str, Any]]) -> None:
+        """Keep the counts."""
+        (output,) = outputs
+        self._remember({name: output[name] for name in ("records", "bytes")})
+
+    def wipe(self) -> bool:
+        """Delete the job's published files, of every format."""
+        ExportFiles(self.settings.exports, self.collection.source_id, self.job.id).remove()
+        return True

@@ -1,0 +1,343 @@
+"""The parent process of a worker service: receives, claims, watches, settles.
+
+One thread owns the broker's connection and never blocks for more than a second; the work runs in child processes (see
+child.py), one a slot. The order of things, for every unit:
+
+1. receive; decode (a message that cannot be understood goes to the dead letters);
+2. claim in one conditional UPDATE (refused: acknowledge and forget, or put off if its holder is alive);
+3. the child works; each second the lease is renewed, progress stored, a cancellation noticed;
+4. the child commits the outcome with its files and rows, while the claim holds;
+5. only then is the message settled: acknowledged, put off through a retry step, or rejected to the dead letters.
+
+While the broker is away the work goes on: its delivery is forgotten, and the redelivered copy finds the outcome or the
+lease. While the database is away for longer than the lease, the child is killed: another worker may have claimed.
+"""
+
+import os
+import queue
+import shutil
+import socket
+import threading
+import time
+from collections import deque
+from datetime import timedelta
+
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session, sessionmaker
+
+from shared import units
+from shared.backoff import delay_before
+from shared.broker import Broker, Consumer, Delivery, open_broker
+from shared.db import make_engine, make_sessions
+from shared.errors import BrokerUnavailableError, PermanentError
+from shared.exports import Export
+from shared.health import Heartbeat
+from shared.logging import get_logger
+from shared.messages import EVENTS_QUEUE, RunUnit, UnitCompleted, decode, work_queue
+from shared.service import Stop
+from shared.settings import Settings
+from shared.worker.child import Outcome, is_temporary_database_error
+from shared.worker.context import Assignment
+from shared.worker.slot import Current, Slot
+
+log = get_logger()
+
+TURN_SECONDS = 1.0
+RENEW_SECONDS = 1.0
+"""How often a lease is renewed (or a third of it, if that is less): also how soon a cancellation is noticed."""
+
+
+class Announcer:
+    """Publishes events from a thread of its own, so that a blocked broker never holds up the renewal of leases.
+
+    Events are hints: what is lost here, the scheduler's tick finds in the database.
+    """
+
+    def __init__(self, settings: Settings, database_url: str) -> None:
+        self._events: queue.Queue[UnitCompleted | None] = queue.Queue(maxsize=10_000)
+        self._settings, self._database_url = settings, database_url
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def announce(self, event: UnitCompleted) -> None:
+        """Publish soon."""
+        try:
+            self._events.put_nowait(event)
+        except queue.Full:
+            log.warning("event dropped; the scheduler's tick will see it", unit=event.unit_id)
+
+    def close(self) -> None:
+        """Publish what is left, for a few seconds at most."""
+        self._events.put(None)
+        self._thread.join(5)
+
+    def _run(self) -> None:
+        broker = open_broker(self._settings, self._database_url)
+        while (event := self._events.get()) is not None:
+            try:
+                broker.publish(EVENTS_QUEUE, event)
+            except BrokerUnavailableError as error:
+                log.warning(
+                    "event not published; the scheduler's tick will see it", unit=event.unit_id, error=str(error)
+                )
+        broker.close()
+
+
+class Worker:
+    """The loop. One object, one thread."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        service: str,
+        *,
+        database_url: str,
+        broker: Broker,
+        sessions: sessionmaker[Session],
+        stop: Stop,
+    ) -> None:
+        self._settings = settings
+        self._database_url = database_url
+        self._sessions = sessions
+        self._stop = stop
+        self._name = f"{service}@{socket.gethostname()}:{os.getpid()}"
+        self._heartbeat = Heartbeat(settings, service)
+        self._consumer: Consumer = broker.consume([work_queue(service)], prefetch=settings.concurrency)
+        self._announcer = Announcer(settings, database_url)
+        self._slots = [Slot(settings, service, database_url, self._consumer.wake) for _ in range(settings.concurrency)]
+        # Only after a reconnection can there be more deliveries than free slots: the old ones' work still runs.
+        self._pending: deque[Delivery] = deque()
+        self._unsettled: dict[Slot, Outcome] = {}
+
+    def run(self) -> None:
+        """Work until asked to stop; then finish what runs, or hand it back when the grace is over."""
+        while not self._stop:
+            self._turn(TURN_SECONDS)
+        self._consumer.stop()
+        while self._pending:
+            self._consumer.release(self._pending.popleft())
+        deadline = time.monotonic() + self._settings.grace_seconds
+        while self._busy() and time.monotonic() < deadline and self._stop.times < 2:
+            self._turn(TURN_SECONDS / 5)
+        self._hand_back()
+        self._announcer.close()
+        self._consumer.close()
+        self._heartbeat.stop()
+
+    def _turn(self, timeout: float) -> None:
+        self._heartbeat.beat()
+        delivery = self._consumer.receive(0 if self._unsettled else timeout)
+        if delivery is not None:
+            self._pending.append(delivery)
+        for slot in self._slots:
+            self._watch(slot)
+            if slot.current is None and self._pending and not self._stop:
+                self._take(slot, self._pending.popleft())
+        if self._unsettled:  # the database is away: do not spin
+            self._stop.wait(TURN_SECONDS / 5)
+
+    def _busy(self) -> bool:
+        return any(slot.current is not None for slot in self._slots)
+
+    # Taking a unit
+
+    def _take(self, slot: Slot, delivery: Delivery) -> None:
+        try:
+            message: RunUnit = decode(delivery.type, delivery.body)
+        except PermanentError as error:
+            log.error("message rejected", queue=delivery.queue, message=delivery.message_id, reason=str(error))
+            self._consumer.reject(delivery, str(error))
+            return
+        try:
+            with self._sessions.begin() as session:
+                claim = units.claim(
+                    session,
+                    message.unit_id,
+                    worker=self._name,
+                    lease=self._settings.lease,
+                    database_url=self._database_url,
+                )
+        except DBAPIError as error:
+            log.warning("unit not claimed: the database is not available", unit=message.unit_id, error=str(error.orig))
+            self._consumer.retry(delivery, timedelta(seconds=self._settings.retry_base_seconds))
+            return
+        if isinstance(claim, Assignment):
+            self._start(slot, claim, delivery)
+        elif claim.busy:
+            log.info("message put off", unit=message.unit_id, reason=claim.reason)
+            self._consumer.retry(delivery, self._settings.lease / 2)
+        else:
+            log.info("message dropped", unit=message.unit_id, reason=claim.reason)
+            self._consumer.ack(delivery)
+
+    def _start(self, slot: Slot, assignment: Assignment, delivery: Delivery) -> None:
+        log.info("unit started", **_names(assignment))
+        slot.assign(assignment, delivery, self._settings.lease, self._renew_seconds())
+        if assignment.attempt > self._settings.max_attempts:
+            # Each attempt so far took its worker down with it, so none lived to say so.
+            slot.kill()
+            self._unsettled[slot] = Outcome(
+                "permanent", "Its worker was lost in every attempt (killed, or out of memory)."
+            )
+
+    def _renew_seconds(self) -> float:
+        return min(RENEW_SECONDS, self._settings.lease_seconds / 3)
+
+    # Watching it
+
+    def _watch(self, slot: Slot) -> None:
+        outcome = self._unsettled.pop(slot, None) or slot.poll()
+        current = slot.current
+        if current is None:
+            return
+        if outcome is not None:
+            self._settle(slot, current, outcome)
+        elif time.monotonic() >= current.renew_at:
+            self._renew(slot, current)
+
+    def _renew(self, slot: Slot, current: Current) -> None:
+        assignment, now = current.assignment, time.monotonic()
+        try:
+            with self._sessions.begin() as session:
+                held = units.renew(
+                    session,
+                    assignment.unit_id,
+                    assignment.token,
+                    lease=self._settings.lease,
+                    progress=current.progress,
+                )
+        except DBAPIError as error:
+            current.renew_at = now + self._renew_seconds()
+            if now >= current.lease_end:
+                log.warning("unit given up: no database for a whole lease", **_names(assignment), error=str(error.orig))
+                self._abandon(slot, current)
+            return
+        if not held:
+            log.warning("unit given up: cancelled, or claimed by another worker", **_names(assignment))
+            self._abandon(slot, current)
+            return
+        current.lease_end = now + self._settings.lease_seconds
+        current.renew_at = now + self._renew_seconds()
+        current.progress = None
+        for lock in current.locks:
+            lock.beat()
+
+    def _abandon(self, slot: Slot, current: Current) -> None:
+        slot.kill()
+        self._remove_attempt(current)
+        self._consumer.ack(current.delivery)
+        slot.current = None
+
+    def _remove_attempt(self, current: Current) -> None:
+        assignment = current.assignment
+        export = Export(self._settings.exports, assignment.source_id, assignment.job_id)
+        shutil.rmtree(export.attempt_directory(assignment.unit_id, assignment.token), ignore_errors=True)
+        for path in self._settings.scratch.glob(f"unit-{assignment.unit_id}-{assignment.token}-*"):
+            shutil.rmtree(path, ignore_errors=True)
+        for lock in current.locks:
+            lock.release()
+
+    # Settling it
+
+    def _settle(self, slot: Slot, current: Current, outcome: Outcome) -> None:
+        try:
+            self._record_and_settle(current, outcome)
+        except DBAPIError as error:
+            if not is_temporary_database_error(error):
+                raise
+            self._unsettled[slot] = outcome
+            log.warning("outcome not recorded yet: the database is not available", error=str(error.orig))
+            return
+        if outcome.kind != "ok":
+            self._remove_attempt(current)
+        slot.current = None
+
+    def _record_and_settle(self, current: Current, outcome: Outcome) -> None:
+        assignment, delivery = current.assignment, current.delivery
+        seconds = round(time.monotonic() - current.started_at, 3)
+        if outcome.kind == "ok":
+            log.info("unit completed", **_names(assignment), seconds=seconds)
+            self._announce(assignment)
+            self._consumer.ack(delivery)
+        elif outcome.kind == "superseded":
+            log.warning("outcome dropped: the claim was lost", **_names(assignment), seconds=seconds)
+            self._consumer.ack(delivery)
+        elif outcome.kind == "temporary" and assignment.attempt < self._settings.max_attempts:
+            delay = delay_before(
+                assignment.attempt + 1,
+                base_seconds=self._settings.retry_base_seconds,
+                cap_seconds=self._settings.retry_cap_seconds,
+                retry_after=outcome.retry_after,
+            )
+            with self._sessions.begin() as session:
+                units.put_off(
+                    session,
+                    assignment.unit_id,
+                    assignment.token,
+                    error=outcome.error,
+                    traceback=outcome.traceback,
+                    delay=delay,
+                )
+            log.warning("unit put off", **_names(assignment), error=outcome.error, delay_seconds=delay.total_seconds())
+            self._consumer.retry(delivery, delay)
+        else:
+            self._give_up(assignment, delivery, outcome)
+
+    def _give_up(self, assignment: Assignment, delivery: Delivery, outcome: Outcome) -> None:
+        error = outcome.error
+        if outcome.kind == "temporary":
+            error = f"{error} Given up after {assignment.attempt} attempts."
+        with self._sessions.begin() as session:
+            units.fail(session, assignment.unit_id, assignment.token, error=error, traceback=outcome.traceback)
+        log.error("unit failed", **_names(assignment), error=error)
+        self._announce(assignment)
+        self._consumer.reject(delivery, error)
+
+    def _announce(self, assignment: Assignment) -> None:
+        self._announcer.announce(
+            UnitCompleted(unit_id=assignment.unit_id, task_id=assignment.task_id, job_id=assignment.job_id)
+        )
+
+    # Stopping
+
+    def _hand_back(self) -> None:
+        for slot in self._slots:
+            slot.close()
+            current = slot.current
+            if current is None:
+                continue
+            self._remove_attempt(current)
+            try:
+                with self._sessions.begin() as session:
+                    units.hand_back(session, current.assignment.unit_id, current.assignment.token)
+            except DBAPIError as error:  # the lease will expire instead
+                log.warning("unit not handed back: the database is not available", error=str(error.orig))
+            log.info("unit handed back", **_names(current.assignment))
+            self._consumer.release(current.delivery)
+
+
+def _names(assignment: Assignment) -> dict[str, int | str]:
+    return {
+        "job": assignment.job_id,
+        "task": assignment.task_type,
+        "unit": assignment.unit_id,
+        "attempt": assignment.attempt,
+    }
+
+
+def run_worker(service: str, settings: Settings, database_url: str, stop: Stop) -> None:
+    """Be a worker service until asked to stop."""
+    engine = make_engine(database_url, application_name=f"bowerbird {service}", pool_size=2)
+    broker = open_broker(settings, database_url)
+    delay = 0.5
+    while not stop:
+        try:
+            broker.declare()
+            break
+        except BrokerUnavailableError as error:
+            log.warning("waiting for the broker", error=str(error))
+            stop.wait(delay)
+            delay = min(delay * 2, 10)
+    Worker(settings, service, database_url=database_url, broker=broker, sessions=make_sessions(engine), stop=stop).run()
+    broker.close()
+    engine.dispose()
