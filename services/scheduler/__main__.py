@@ -10,6 +10,7 @@ from sqlalchemy.exc import DBAPIError
 from services.scheduler.scheduler import Scheduler
 from shared.broker import Consumer, Delivery, open_broker
 from shared.db import make_engine, make_sessions
+from shared.db.errors import is_temporary
 from shared.errors import BrokerUnavailableError, PermanentError
 from shared.health import Heartbeat
 from shared.logging import get_logger
@@ -68,6 +69,8 @@ def _loop(scheduler: Scheduler, consumer: Consumer, settings: Settings, stop: St
             elif wiping:
                 wiping = scheduler.archive()
         except DBAPIError as error:
+            if not is_temporary(error):
+                raise
             log.warning("the database is not available", error=str(error.orig))
             stop.wait(TURN_SECONDS)
     heartbeat.stop()

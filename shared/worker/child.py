@@ -21,14 +21,13 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any, Literal
 
-import psycopg2
 import structlog
 from sqlalchemy import select
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.orm import Session, sessionmaker
 
 from shared import exports, units
 from shared.db import make_engine, make_sessions
+from shared.db.errors import is_temporary
 from shared.db.models import File, Job
 from shared.errors import PermanentError, SupersededError, TemporaryError
 from shared.logging import configure_logging, get_logger
@@ -124,23 +123,12 @@ def _failure(error: Exception) -> Outcome:
         return Outcome("permanent", str(error), trace)
     if isinstance(error, TemporaryError):
         return Outcome("temporary", str(error), trace, error.retry_after)
-    if is_temporary_database_error(error):
+    if is_temporary(error):
         return Outcome("temporary", f"The database was not available: {error}", trace)
     if isinstance(error, OSError) and error.errno in MENDABLE:
         return Outcome("temporary", f"The operating system refused: {error}", trace)
     log.error("handler failed with an error it did not foresee", traceback=trace)
     return Outcome("permanent", f"Unexpected {type(error).__name__}: {error}", trace)
-
-
-def is_temporary_database_error(error: BaseException) -> bool:
-    """Return whether a database error may pass by itself: connection lost, server restarting, lock or deadlock."""
-    if isinstance(error, DBAPIError) and error.orig is not None:
-        return error.connection_invalidated or is_temporary_database_error(error.orig)
-    if isinstance(error, (OperationalError, InterfaceError, psycopg2.OperationalError, psycopg2.InterfaceError)):
-        return True
-    # Class 40: serialization failure and deadlock; 55P03: lock not available; 57P0x: the server is shutting down.
-    code = getattr(error, "pgcode", None) or ""
-    return code.startswith(("40", "57P")) or code == "55P03"
 
 
 def _commit(work: Work, output: dict[str, Any]) -> None:

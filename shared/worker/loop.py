@@ -29,6 +29,7 @@ from shared import units
 from shared.backoff import delay_before
 from shared.broker import Broker, Consumer, Delivery, open_broker
 from shared.db import make_engine, make_sessions
+from shared.db.errors import is_temporary
 from shared.errors import BrokerUnavailableError, PermanentError
 from shared.exports import Export
 from shared.health import Heartbeat
@@ -36,7 +37,7 @@ from shared.logging import get_logger
 from shared.messages import EVENTS_QUEUE, RunUnit, UnitCompleted, decode, work_queue
 from shared.service import Stop
 from shared.settings import Settings
-from shared.worker.child import Outcome, is_temporary_database_error
+from shared.worker.child import Outcome
 from shared.worker.context import Assignment
 from shared.worker.slot import Current, Slot
 
@@ -158,6 +159,8 @@ class Worker:
                     database_url=self._database_url,
                 )
         except DBAPIError as error:
+            if not is_temporary(error):
+                raise
             log.warning("unit not claimed: the database is not available", unit=message.unit_id, error=str(error.orig))
             self._consumer.retry(delivery, timedelta(seconds=self._settings.retry_base_seconds))
             return
@@ -207,6 +210,8 @@ class Worker:
                     progress=current.progress,
                 )
         except DBAPIError as error:
+            if not is_temporary(error):
+                raise
             current.renew_at = now + self._renew_seconds()
             if now >= current.lease_end:
                 log.warning("unit given up: no database for a whole lease", **_names(assignment), error=str(error.orig))
@@ -243,7 +248,7 @@ class Worker:
         try:
             self._record_and_settle(current, outcome)
         except DBAPIError as error:
-            if not is_temporary_database_error(error):
+            if not is_temporary(error):
                 raise
             self._unsettled[slot] = outcome
             log.warning("outcome not recorded yet: the database is not available", error=str(error.orig))

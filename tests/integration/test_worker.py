@@ -1,0 +1,303 @@
+"""The worker runtime, as real processes on both brokers: what becomes of a unit and its message, whatever happens."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select, update
+
+from shared.broker import open_broker
+from shared.db.models import File, Job, JobStatus, Result, Task, TaskNote, TaskStatus, Unit, UnitStatus
+from shared.exports import Export
+from shared.messages import EVENTS_QUEUE, Message, RunUnit
+from shared.tasks import TASKS
+from tests.factories import make_collection
+from tests.integration import tester
+from tests.waiting import eventually
+
+QUEUE = "tester.v1"
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def settings(any_settings):
+    return any_settings.model_copy(update={"lease_seconds": 2, "max_attempts": 3, "grace_seconds": 20})
+
+
+@pytest.fixture
+def broker(settings):
+    assert TASKS["test"].service == "tester"
+    broker = open_broker(settings, settings.database_url)
+    broker.declare()
+    yield broker
+    broker.close()
+
+
+class Bench:
+    """One unit, the workers that may take it, and what can be seen of them."""
+
+    def __init__(self, settings, sessions, broker, place):
+        self.settings, self.sessions, self.broker, self.place = settings, sessions, broker, place
+        self.workers = []
+        self.place.mkdir()
+
+    def plan(self, **behave):
+        with self.sessions.begin() as session:
+            collection = make_collection(session, f"c{uuid.uuid4().hex[:8]}")
+            job = Job(collection_id=collection.id, status=JobStatus.RUNNING)
+            session.add(job)
+            session.flush()
+            task = Task(job_id=job.id, type="test", order=1, status=TaskStatus.RUNNING)
+            session.add(task)
+            session.flush()
+            params = {
+                "place": str(self.place),
+                "behave": {key.removeprefix("a"): value for key, value in behave.items()},
+            }
+            unit = Unit(task_id=task.id, job_id=job.id, number=1, params=params)
+            session.add(unit)
+            session.flush()
+            self.unit_id, self.task_id, self.job_id = unit.id, task.id, job.id
+            self.export = Export(self.settings.exports, collection.source_id, job.id)
+        self.publish()
+
+    def publish(self):
+        self.broker.publish(
+            QUEUE, RunUnit(unit_id=self.unit_id, task_id=self.task_id, job_id=self.job_id, task_type="test")
+        )
+
+    def start(self, **overrides):
+        settings = self.settings.model_copy(update=overrides)
+        worker = subprocess.Popen(
+            [sys.executable, "-m", "tests.integration.tester"],
+            cwd=ROOT,
+            env={**os.environ, **settings.environment()},
+            stderr=(self.place / f"log-{len(self.workers)}").open("w"),
+        )
+        self.workers.append(worker)
+        return worker
+
+    def close(self):
+        for worker in self.workers:
+            if worker.poll() is None:
+                worker.kill()
+            worker.wait()
+
+    def started(self):
+        return sorted(path.name.split("-")[1:] for path in self.place.glob("started-*"))
+
+    def unit(self):
+        with self.sessions() as session:
+            return session.get_one(Unit, self.unit_id)
+
+    def is_completed(self):
+        return self.unit().status == UnitStatus.COMPLETED
+
+    def is_settled(self):
+        depth = self.broker.depth(QUEUE)
+        return depth.ready == depth.waiting == 0
+
+    def wait_until(self, condition, what=""):
+        try:
+            return eventually(condition, what=what)
+        except AssertionError:
+            for log in self.place.glob("log-*"):
+                print(log.read_text())
+            raise
+
+
+@pytest.fixture
+def bench(settings, sessions, broker, tmp_path):
+    bench = Bench(settings, sessions, broker, tmp_path / "place")
+    yield bench
+    bench.close()
+
+
+def test_a_unit_is_done_once_with_its_file_rows_manifest_and_event(bench):
+    bench.plan()
+    bench.start()
+    bench.wait_until(bench.is_completed)
+    unit = bench.unit()
+    assert (unit.result, unit.attempt, unit.output) == (Result.OK, 1, {"attempt": 1})
+    assert bench.export.path("full.jsonl.gz").read_text() == "made in attempt 1"
+    manifest = json.loads((bench.export.directory / "manifest.json").read_text())
+    assert [file["name"] for file in manifest["files"]] == ["full.jsonl.gz"]
+    with bench.sessions() as session:
+        assert session.scalars(select(File.name)).all() == ["full.jsonl.gz"]
+        assert session.scalars(select(TaskNote.note)).all() == ["made"]
+    consumer = bench.broker.consume([EVENTS_QUEUE], prefetch=1)
+    event = bench.wait_until(lambda: consumer.receive(0.2))
+    assert json.loads(event.body)["unit_id"] == bench.unit_id
+    consumer.close()
+    bench.wait_until(bench.is_settled)
+    assert sorted(path.name for path in bench.export.directory.iterdir()) == ["full.jsonl.gz", "manifest.json"]
+
+
+def test_a_duplicate_message_does_not_repeat_the_work(bench):
+    bench.plan()
+    bench.publish()
+    bench.start()
+    bench.wait_until(bench.is_completed)
+    bench.publish()
+    bench.wait_until(bench.is_settled)
+    assert len(bench.started()) == 1
+
+
+def test_a_temporary_failure_is_tried_again_and_its_attempts_are_counted(bench):
+    bench.plan(a1="temporary")
+    bench.start()
+    bench.wait_until(bench.is_completed)
+    unit = bench.unit()
+    assert (unit.result, unit.attempt, unit.error) == (Result.OK, 2, "")
+
+
+def test_a_permanent_failure_is_a_dead_letter_with_its_reason_at_once(bench):
+    bench.plan(a1="permanent")
+    bench.start()
+    bench.wait_until(bench.is_completed)
+    unit = bench.unit()
+    assert (unit.result, unit.attempt, unit.error) == (Result.FAILED, 1, "the source is wrong")
+    assert "PermanentError" in unit.traceback
+    (dead,) = bench.wait_until(lambda: bench.broker.dead_letters(QUEUE))
+    assert dead.reason == "the source is wrong"
+    assert json.loads(dead.body)["unit_id"] == bench.unit_id
+
+
+def test_a_defect_of_a_handler_is_permanent_and_the_worker_lives_on(bench):
+    bench.plan(a1="defect")
+    worker = bench.start()
+    bench.wait_until(bench.is_completed)
+    assert bench.unit().error == "Unexpected KeyError: 'missing'"
+    bench.plan()
+    bench.wait_until(bench.is_completed)
+    assert bench.unit().result == Result.OK
+    assert worker.poll() is None
+
+
+def test_failures_that_stay_temporary_are_given_up_after_the_last_attempt(bench):
+    bench.plan(a1="temporary", a2="temporary", a3="temporary")
+    bench.start()
+    bench.wait_until(bench.is_completed)
+    unit = bench.unit()
+    assert (unit.result, unit.attempt) == (Result.FAILED, 3)
+    assert unit.error == "the source is busy Given up after 3 attempts."
+
+
+def test_a_killed_child_costs_an_attempt_and_not_the_worker(bench):
+    bench.plan(a1="die")
+    worker = bench.start()
+    bench.wait_until(bench.is_completed)
+    assert (bench.unit().result, bench.unit().attempt) == (Result.OK, 2)
+    assert worker.poll() is None
+
+
+def test_after_kill_9_another_worker_does_the_unit_when_the_lease_is_over(bench):
+    bench.plan(a1="wait")
+    first = bench.start()
+    ((_, child, _),) = bench.wait_until(bench.started)
+    first.kill()
+    first.wait()
+    bench.wait_until(lambda: not is_running(int(child)), "the orphan dies with its parent")
+    (bench.place / "go").touch()
+    bench.start()
+    bench.wait_until(bench.is_completed)
+    assert (bench.unit().result, bench.unit().attempt) == (Result.OK, 2)
+    assert bench.export.path("full.jsonl.gz").read_text() == "made in attempt 2"
+    assert sorted(path.name for path in bench.export.directory.iterdir()) == ["full.jsonl.gz", "manifest.json"]
+    bench.wait_until(bench.is_settled)
+
+
+def test_a_frozen_worker_that_wakes_up_changes_nothing(bench):
+    bench.plan(a1="wait")
+    frozen = bench.start()
+    ((_, child, _),) = bench.wait_until(bench.started)
+    for pid in (frozen.pid, int(child)):
+        os.kill(pid, signal.SIGSTOP)
+    with bench.sessions.begin() as session:  # the lease runs out; the scheduler would publish again
+        session.execute(update(Unit).values(lease_until=Unit.created))
+    bench.publish()
+    bench.start()
+    bench.wait_until(bench.is_completed)
+    (bench.place / "go").touch()
+    for pid in (int(child), frozen.pid):
+        os.kill(pid, signal.SIGCONT)
+    bench.wait_until(lambda: "claim" in (bench.place / "log-0").read_text(), "the frozen worker learns of its loss")
+    assert bench.unit().attempt == 2
+    assert bench.export.path("full.jsonl.gz").read_text() == "made in attempt 2"
+    bench.wait_until(bench.is_settled)
+
+
+def test_sigterm_lets_running_work_finish(bench):
+    bench.plan(a1="wait")
+    worker = bench.start()
+    bench.wait_until(bench.started)
+    worker.terminate()
+    bench.wait_until(lambda: bench.unit().lease_until, "still held")
+    (bench.place / "go").touch()
+    assert worker.wait(30) == 0
+    assert (bench.unit().result, bench.unit().attempt) == (Result.OK, 1)
+    assert bench.is_settled()
+
+
+def test_sigterm_hands_back_what_does_not_finish_in_time_without_counting_the_attempt(bench):
+    bench.plan(a1="wait")
+    worker = bench.start(grace_seconds=0.2)
+    bench.wait_until(bench.started)
+    worker.terminate()
+    assert worker.wait(30) == 0
+    assert (bench.unit().status, bench.unit().attempt) == (UnitStatus.QUEUED, 0)
+    assert bench.broker.depth(QUEUE).ready == 1
+    assert list(bench.export.directory.iterdir()) == []
+    (bench.place / "go").touch()
+    bench.start()
+    bench.wait_until(bench.is_completed)
+    assert (bench.unit().result, bench.unit().attempt) == (Result.OK, 1)
+
+
+def test_work_of_a_job_that_ended_is_stopped_and_leaves_nothing(bench):
+    bench.plan(a1="wait")
+    worker = bench.start()
+    ((_, child, _),) = bench.wait_until(bench.started)
+    with bench.sessions.begin() as session:
+        session.execute(update(Job).values(status=JobStatus.COMPLETED))
+    bench.wait_until(lambda: not is_running(int(child)), "the child is stopped")
+    bench.wait_until(bench.is_settled)
+    bench.wait_until(lambda: not list(bench.export.directory.glob(".attempt-*")))
+    assert worker.poll() is None
+    bench.plan()
+    bench.wait_until(bench.is_completed)
+
+
+def test_a_message_that_cannot_be_understood_is_a_dead_letter(bench):
+    class Nonsense(Message):
+        name = "Nonsense"
+
+    bench.broker.publish(QUEUE, Nonsense())
+    bench.start()
+    (dead,) = bench.wait_until(lambda: bench.broker.dead_letters(QUEUE))
+    assert "Nonsense" in dead.reason
+
+
+def test_a_unit_whose_worker_is_lost_each_time_is_given_up(bench):
+    bench.plan()
+    with bench.sessions.begin() as session:
+        session.execute(update(Unit).values(attempt=3, status=UnitStatus.QUEUED))
+    bench.start()
+    bench.wait_until(bench.is_completed)
+    assert bench.unit().result == Result.FAILED
+    assert "lost in every attempt" in bench.unit().error
+
+
+def is_running(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+assert tester.TASKS is TASKS
