@@ -1,0 +1,315 @@
+"""The scheduler's steps on a real database and broker; the work itself is done by the test, as a worker would."""
+
+import json
+import threading
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from sqlalchemy import func, select, update
+
+from services.scheduler.managers import collect, export, process
+from services.scheduler.scheduler import Scheduler
+from shared import units
+from shared.broker import open_broker
+from shared.db.models import Collection, Compiled, Job, JobStatus, Record, Result, Task, TaskStatus, Unit, UnitStatus
+from shared.errors import BrokerUnavailableError, PermanentError, TemporaryError
+from shared.jobs import JobInProgressError, plan_job
+from shared.messages import work_queue
+from shared.worker.context import Assignment
+from tests.factories import make_collection
+
+OUTPUTS = {
+    "collect": {
+        "records": 2,
+        "kinds": {"release": 2},
+        "files": 1,
+        "bytes": 10,
+        "license": "CC0",
+        "publication_policy": "https://example.org/policy",
+    },
+    "process": {
+        "records": 2,
+        "compiled": 1,
+        "date_from": "2020-01-01",
+        "date_to": None,
+        "ocid_prefix": "ocds-b0w3rb",
+        "years": {"2020": 1},
+    },
+    "export": {"records": 1, "bytes": 10, "files": []},
+    "coverage": {"coverage": {"/ocid": 1}, "counts": {"tenders": 1}},
+    "flatten": {"name": "full.jsonl.gz", "tables": {"main": 1}},
+}
+LEASE = timedelta(seconds=60)
+
+
+@pytest.fixture
+def broker(settings):
+    broker = open_broker(settings, settings.database_url)
+    broker.declare()
+    yield broker
+    broker.close()
+
+
+@pytest.fixture
+def scheduler(settings, sessions, broker):
+    return Scheduler(settings, sessions, broker)
+
+
+@pytest.fixture
+def collection_id(sessions):
+    with sessions.begin() as session:
+        return make_collection(session, retrieval_frequency="MONTHLY").id
+
+
+def plan(sessions, settings, collection_id, **options):
+    with sessions.begin() as session:
+        return plan_job(session, session.get_one(Collection, collection_id), plan=settings.job_tasks_plan, **options).id
+
+
+def tasks(sessions, job_id):
+    with sessions() as session:
+        return session.scalars(select(Task).where(Task.job_id == job_id).order_by(Task.order)).all()
+
+
+def job(sessions, job_id):
+    with sessions() as session:
+        return session.get_one(Job, job_id)
+
+
+def work(sessions, scheduler, job_id, *, fail=""):
+    """Do the open units of a job as a worker would, and tell the scheduler."""
+    with sessions() as session:
+        open_units = session.scalars(
+            select(Unit.id).where(Unit.job_id == job_id, Unit.status != UnitStatus.COMPLETED)
+        ).all()
+    for unit_id in open_units:
+        with sessions.begin() as session:
+            claim = units.claim(session, unit_id, worker="test", lease=LEASE, database_url="")
+            assert isinstance(claim, Assignment)
+            if fail:
+                units.fail(session, unit_id, claim.token, error=fail, traceback="")
+            else:
+                units.complete(session, claim, OUTPUTS[claim.task_type], [])
+    scheduler.process(job_id, wait=True)
+    return len(open_units)
+
+
+def test_a_job_goes_through_its_tasks_in_order_and_becomes_the_active_one(scheduler, sessions, settings, collection_id):
+    job_id = plan(sessions, settings, collection_id)
+    scheduler.process(job_id, wait=True)
+    for number in range(4):  # flatten has nothing to do: there is no file
+        states = [(task.status, task.result) for task in tasks(sessions, job_id)]
+        assert states[:number] == [(TaskStatus.COMPLETED, Result.OK)] * number
+        assert states[number] == (TaskStatus.RUNNING, Result.NONE)
+        assert states[number + 1 :] == [(TaskStatus.PLANNED, Result.NONE)] * (4 - number)
+        assert work(sessions, scheduler, job_id) == 1
+    after = job(sessions, job_id)
+    assert after.status == JobStatus.COMPLETED
+    assert after.start <= after.end
+    assert (after.license, after.ocid_prefix, after.tenders_count) == ("CC0", "ocds-b0w3rb", 1)
+    assert after.context["collect"]["records"] == 2
+    with sessions() as session:
+        collection = session.get_one(Collection, collection_id)
+    assert collection.active_job_id == job_id
+    assert collection.last_retrieved == datetime.now(UTC).date()
+    assert collection.publication_policy == "https://example.org/policy"
+
+
+def test_each_started_task_has_a_message_for_its_service(scheduler, sessions, settings, broker, collection_id):
+    job_id = plan(sessions, settings, collection_id)
+    scheduler.process(job_id, wait=True)
+    consumer = broker.consume([work_queue("collector")], prefetch=1)
+    delivery = consumer.receive(5)
+    body = json.loads(delivery.body)
+    assert (body["job_id"], body["task_type"], delivery.correlation_id) == (job_id, "collect", str(job_id))
+    consumer.close()
+    with sessions() as session:
+        assert session.scalar(select(Unit.status)) == UnitStatus.QUEUED
+
+
+def test_processing_again_changes_nothing_and_publishes_nothing(scheduler, sessions, settings, broker, collection_id):
+    job_id = plan(sessions, settings, collection_id)
+    for _ in range(3):
+        scheduler.process(job_id, wait=True)
+    assert broker.depth(work_queue("collector")).ready == 1
+
+
+def test_a_failed_unit_fails_its_task_and_ends_the_job_with_the_rest_skipped(
+    scheduler, sessions, settings, collection_id
+):
+    job_id = plan(sessions, settings, collection_id)
+    scheduler.process(job_id, wait=True)
+    work(sessions, scheduler, job_id, fail="packages/3.json is not valid JSON")
+    first, *others = tasks(sessions, job_id)
+    assert (first.result, first.note) == (Result.FAILED, "packages/3.json is not valid JSON")
+    assert {(task.status, task.result) for task in others} == {(TaskStatus.COMPLETED, Result.SKIPPED)}
+    assert job(sessions, job_id).status == JobStatus.COMPLETED
+    with sessions() as session:
+        assert session.get_one(Collection, collection_id).active_job_id is None
+
+
+def test_what_is_due_is_planned_once_even_by_two_schedulers(scheduler, settings, sessions, broker, collection_id):
+    other = Scheduler(settings, sessions, open_broker(settings, settings.database_url))
+    planned = []
+    threads = [
+        threading.Thread(target=lambda each=each: planned.extend(each.plan_due())) for each in (scheduler, other)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(planned) == 1
+    assert scheduler.plan_due() == []
+
+
+def test_a_collection_on_request_or_frozen_is_left_alone(scheduler, sessions, collection_id):
+    with sessions.begin() as session:
+        make_collection(session, "on-request")
+        make_collection(session, "frozen", retrieval_frequency="WEEKLY", frozen=True)
+    assert [due.collection.id for due in scheduler.look()] == [collection_id]
+
+
+def test_one_job_at_a_time(sessions, settings, collection_id):
+    first = plan(sessions, settings, collection_id)
+    with pytest.raises(JobInProgressError) as raised:
+        plan(sessions, settings, collection_id)
+    assert raised.value.job_id == first
+
+
+def test_a_tick_finds_what_events_missed(scheduler, sessions, settings, collection_id):
+    job_id = plan(sessions, settings, collection_id)
+    scheduler.tick()
+    assert tasks(sessions, job_id)[0].status == TaskStatus.RUNNING
+    with sessions.begin() as session:  # a worker completes the unit, and its event is lost
+        unit_id = session.scalar(select(Unit.id))
+        claim = units.claim(session, unit_id, worker="test", lease=LEASE, database_url="")
+        units.complete(session, claim, OUTPUTS["collect"], [])
+    scheduler.tick()
+    assert [task.status for task in tasks(sessions, job_id)][:2] == [TaskStatus.COMPLETED, TaskStatus.RUNNING]
+
+
+def test_a_tick_takes_back_what_a_silent_worker_held(scheduler, sessions, settings, broker, collection_id):
+    job_id = plan(sessions, settings, collection_id)
+    scheduler.process(job_id, wait=True)
+    with sessions.begin() as session:
+        unit_id = session.scalar(select(Unit.id))
+        units.claim(session, unit_id, worker="dead", lease=timedelta(seconds=-1), database_url="")
+    broker.purge(work_queue("collector"))
+    scheduler.tick()
+    assert broker.depth(work_queue("collector")).ready == 1
+    assert work(sessions, scheduler, job_id) == 1
+
+
+def test_units_planned_while_the_broker_is_away_are_published_by_a_later_tick(
+    scheduler, sessions, settings, broker, collection_id, monkeypatch
+):
+    job_id = plan(sessions, settings, collection_id)
+
+    def unavailable(*_arguments):
+        raise BrokerUnavailableError("no connection")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(broker, "publish", unavailable)
+        scheduler.process(job_id, wait=True)
+    assert broker.depth(work_queue("collector")).ready == 0
+    scheduler.tick()
+    assert broker.depth(work_queue("collector")).ready == 1
+
+
+def test_a_temporary_failure_of_a_manager_is_shown_and_tried_again(
+    scheduler, sessions, settings, collection_id, monkeypatch
+):
+    job_id = plan(sessions, settings, collection_id)
+    with monkeypatch.context() as patched:
+        patched.setattr(collect.Collect, "plan", failing(TemporaryError("the service is down")))
+        scheduler.process(job_id, wait=True)
+        first = tasks(sessions, job_id)[0]
+        assert (first.status, first.result, first.note) == (TaskStatus.PLANNED, Result.FAILED, "the service is down")
+        assert job(sessions, job_id).status == JobStatus.PLANNED
+    scheduler.tick()
+    first = tasks(sessions, job_id)[0]
+    assert (first.status, first.result, first.note) == (TaskStatus.RUNNING, Result.NONE, "")
+
+
+@pytest.mark.parametrize("error", [PermanentError("no such spider"), KeyError("defect")])
+def test_a_permanent_failure_or_defect_of_a_manager_ends_its_job_only(
+    scheduler, sessions, settings, collection_id, monkeypatch, error
+):
+    with sessions.begin() as session:
+        other = make_collection(session, "other").id
+    failed = plan(sessions, settings, collection_id)
+    monkeypatch.setattr(process.Process, "plan", failing(error))
+    monkeypatch.setattr(export.Export, "plan", failing(AssertionError("never reached")))
+    scheduler.process(failed, wait=True)
+    work(sessions, scheduler, failed)
+    assert [task.result for task in tasks(sessions, failed)][:3] == [Result.OK, Result.FAILED, Result.SKIPPED]
+    assert job(sessions, failed).status == JobStatus.COMPLETED
+    going_on = plan(sessions, settings, other)
+    scheduler.tick()
+    assert tasks(sessions, going_on)[0].status == TaskStatus.RUNNING
+
+
+def failing(error):
+    def plan_fails(_self):
+        raise error
+
+    return plan_fails
+
+
+def store(sessions, job_id, rows=3):
+    with sessions.begin() as session:
+        for _ in range(rows):
+            session.add(Record(job_id=job_id, kind="json", data="{}"))
+            session.add(Compiled(job_id=job_id, data="{}"))
+
+
+def count(sessions):
+    with sessions() as session:
+        return session.scalar(select(func.count()).select_from(Record)) + session.scalar(
+            select(func.count()).select_from(Compiled)
+        )
+
+
+def ended(sessions, settings, collection_id, result=Result.OK, **options):
+    job_id = plan(sessions, settings, collection_id, **options)
+    with sessions.begin() as session:
+        session.execute(update(Job).where(Job.id == job_id).values(status=JobStatus.COMPLETED, end=func.now()))
+        session.execute(update(Task).where(Task.job_id == job_id).values(status=TaskStatus.COMPLETED, result=result))
+    store(sessions, job_id)
+    return job_id
+
+
+def test_temporary_data_of_a_successful_job_is_deleted_some_at_a_time(
+    scheduler, sessions, settings, collection_id, monkeypatch
+):
+    monkeypatch.setattr("services.scheduler.managers.WIPE_ROWS", 2)
+    job_id = ended(sessions, settings, collection_id)
+    assert scheduler.archive(), "more is left"
+    assert 0 < count(sessions) < 6
+    while scheduler.archive():
+        pass
+    assert count(sessions) == 0
+    assert job(sessions, job_id).archived
+
+
+def test_temporary_data_is_kept_on_request_and_after_a_failure_for_some_days(
+    scheduler, sessions, settings, collection_id
+):
+    ended(sessions, settings, collection_id, keep_all_data=True)
+    failed = ended(sessions, settings, collection_id, result=Result.FAILED)
+    assert not scheduler.archive()
+    assert count(sessions) == 12
+    with sessions.begin() as session:
+        session.execute(update(Job).where(Job.id == failed).values(end=func.now() - timedelta(days=8)))
+    assert not scheduler.archive()
+    assert count(sessions) == 6
+
+
+def test_explaining_says_what_a_tick_would_do_and_does_nothing(scheduler, sessions, settings, broker, collection_id):
+    with sessions.begin() as session:
+        planned_for = make_collection(session, "planned").id
+    job_id = plan(sessions, settings, planned_for)
+    assert list(scheduler.explain()) == ["sample: plan a job (never collected)", f"job {job_id}: start collect"]
+    with sessions() as session:
+        assert session.scalar(select(func.count()).select_from(Job)) == 1
+    assert broker.depth(work_queue("collector")).ready == 0
