@@ -73,12 +73,13 @@ class Bench:
 
     def start(self, **overrides):
         settings = self.settings.model_copy(update=overrides)
-        worker = subprocess.Popen(
-            [sys.executable, "-m", "tests.integration.tester"],
-            cwd=ROOT,
-            env={**os.environ, **settings.environment()},
-            stderr=(self.place / f"log-{len(self.workers)}").open("w"),
-        )
+        with (self.place / f"log-{len(self.workers)}").open("w") as log:
+            worker = subprocess.Popen(
+                [sys.executable, "-m", "tests.integration.tester"],
+                cwd=ROOT,
+                env={**os.environ, **settings.environment()},
+                stderr=log,
+            )
         self.workers.append(worker)
         return worker
 

@@ -19,6 +19,7 @@ POLL_SECONDS = 0.02
 def handle(work):
     """Leave a trace of each attempt, then behave: every step is a file others can wait for."""
     place = Path(work.params["place"])
+    path = work.staging / "made"
     attempt = work.assignment.attempt
     (place / f"started-{attempt}-{os.getpid()}-{os.getppid()}").touch()
     behave = work.params.get("behave", {}).get(str(attempt), "succeed")
@@ -33,7 +34,6 @@ def handle(work):
         {}["missing"]  # noqa: B018
     elif behave == "die":
         os.kill(os.getpid(), signal.SIGKILL)
-    path = work.staging / "made"
     path.write_text(f"made in attempt {attempt}")
     work.publish(path, "full.jsonl.gz", records=1)
     work.progress(1, 1)
