@@ -36,16 +36,24 @@ def configure_logging(settings: Settings, service: str) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.StackInfoRenderer(),
     ]
-    renderers: list[Processor] = (
-        [structlog.processors.format_exc_info, _clean, structlog.processors.JSONRenderer(ensure_ascii=False)]
+    # The console's own tracebacks show the values of variables: slow to draw, and not masked.
+    renderer: Processor = (
+        structlog.processors.JSONRenderer(ensure_ascii=False)
         if as_json
-        else [_clean, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        else structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+        )
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=before,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderers],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.format_exc_info,
+                _clean,
+                renderer,
+            ],
         )
     )
     root = logging.getLogger()

@@ -4,11 +4,12 @@ Exit status: 0 stopped on purpose, 78 (``EX_CONFIG``) a setting or deployment is
 1 anything else (a supervisor starts it again).
 """
 
+import contextlib
 import os
 import random
+import select
 import signal
 import sys
-import threading
 from collections.abc import Callable
 from types import FrameType
 from typing import NoReturn
@@ -24,11 +25,15 @@ log = get_logger()
 
 
 class Stop:
-    """Counts SIGTERM and SIGINT. Handlers only count: everything else happens in the loop that looks."""
+    """Counts SIGTERM and SIGINT. The handler counts and writes to a pipe, no more: everything else happens in the loop.
+
+    Not an ``Event``: a signal that comes while the main thread holds its lock would wait for that lock for ever.
+    """
 
     def __init__(self) -> None:
-        self._asked = threading.Event()
         self.times = 0
+        self._reader, self._writer = os.pipe()
+        os.set_blocking(self._writer, False)
 
     def install(self) -> None:
         """Take over the two signals. Only in the main thread."""
@@ -36,26 +41,29 @@ class Stop:
             signal.signal(number, self._count)
 
     def _count(self, _number: int, _frame: FrameType | None) -> None:
-        self.times += 1
-        self._asked.set()
+        self.ask()
 
     def ask(self) -> None:
         """Ask to stop, as a signal would."""
         self.times += 1
-        self._asked.set()
+        with contextlib.suppress(BlockingIOError):
+            os.write(self._writer, b".")
 
     def __bool__(self) -> bool:
-        return self._asked.is_set()
+        return self.times > 0
 
     def wait(self, seconds: float) -> bool:
         """Wait; return whether stopping was asked for."""
-        return self._asked.wait(seconds)
+        if not self:
+            select.select([self._reader], [], [], seconds)
+        return bool(self)
 
 
-def run_service(service: str, run: Callable[[Settings, str, Stop], None]) -> NoReturn:
+def run_service(service: str, run: Callable[[Settings, str, Stop], None], *, needs_database: bool = True) -> NoReturn:
     """Be the service's process: read settings, set up logs and signals, wait for the database, run, exit.
 
     :param run: called with settings, the database's URL, and the stop flag that it must look at every second.
+    :param needs_database: False runs it without waiting for the database.
     """
     try:
         settings = load_settings()
@@ -63,7 +71,7 @@ def run_service(service: str, run: Callable[[Settings, str, Stop], None]) -> NoR
         stop = Stop()
         stop.install()
         url = require_database_url(settings)
-        if wait_for_database(url, stop):
+        if not needs_database or wait_for_database(url, stop):
             log.info("service started", pid=os.getpid())
             run(settings, url, stop)
         log.info("service stopped")
