@@ -24,8 +24,8 @@ SERVICES = ("scheduler", *WORKER_SERVICES)
 class Suite:
     """Starts, kills and asks; closes what it started."""
 
-    def __init__(self, settings, sessions, logs):
-        self.settings, self.sessions, self.logs = settings, sessions, logs
+    def __init__(self, settings, sessions, logs, root=ROOT):
+        self.settings, self.sessions, self.logs, self.root = settings, sessions, logs, root
         self.processes = {}
         self.broker = open_broker(settings, settings.database_url)
         self.broker.declare()
@@ -38,7 +38,7 @@ class Suite:
             with (self.logs / service).open("a") as log:
                 self.processes[service] = subprocess.Popen(
                     [sys.executable, "-m", f"services.{service}"],
-                    cwd=ROOT,
+                    cwd=self.root,
                     env={**os.environ, **settings.environment()},
                     stdout=log,
                     stderr=log,
