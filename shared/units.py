@@ -7,6 +7,7 @@ worker that was frozen, cut off or superseded changes nothing when it wakes up. 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import ColumnElement, and_, func, insert, or_, select, update
@@ -18,6 +19,7 @@ from shared.db.models import (
     File,
     Job,
     JobStatus,
+    NoteLevel,
     Result,
     Task,
     TaskNote,
@@ -26,9 +28,48 @@ from shared.db.models import (
     UnitStatus,
 )
 from shared.errors import SupersededError
-from shared.worker.context import Assignment, Note, PublishedFile
 
 MAX_TRACEBACK_CHARACTERS = 20_000
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """A claimed unit, as the worker gives it to its child process."""
+
+    unit_id: int
+    task_id: int
+    job_id: int
+    token: int
+    attempt: int
+    task_type: str
+    params: dict[str, Any]
+    collection_id: int
+    source_id: str
+    source: str
+    options: dict[str, Any]
+    context: dict[str, Any]
+    """The job's context, as the tasks before this one left it."""
+    database_url: str
+
+
+@dataclass(frozen=True)
+class PublishedFile:
+    """A finished file in the staging directory, to be renamed into place when the unit completes."""
+
+    path: Path
+    name: str
+    records: int
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something a person should know; stored with the task when the unit completes."""
+
+    level: NoteLevel
+    note: str
+    data: dict[str, Any]
 
 
 @dataclass(frozen=True)

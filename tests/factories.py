@@ -8,7 +8,8 @@ from sqlalchemy.orm import Session
 from shared.db.models import Collection, Job, JobStatus, Task, TaskStatus, Unit, UnitStatus
 from shared.settings import Settings
 from shared.tasks import TASKS
-from shared.worker.context import Assignment, Work
+from shared.units import Assignment
+from shared.worker.context import Work
 
 
 def make_collection(session: Session, source_id: str = "sample", **fields: Any) -> Collection:

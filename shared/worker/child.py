@@ -33,7 +33,8 @@ from shared.errors import PermanentError, SupersededError, TemporaryError
 from shared.logging import configure_logging, get_logger
 from shared.settings import Settings
 from shared.tasks import TASKS, load
-from shared.worker.context import Assignment, Work
+from shared.units import Assignment
+from shared.worker.context import Work
 
 log = get_logger()
 

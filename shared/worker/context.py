@@ -27,49 +27,10 @@ from shared.db import connect
 from shared.db.models import NoteLevel
 from shared.exports import Export, LockFile, split_name
 from shared.settings import Settings
+from shared.units import Assignment, Note, PublishedFile
 
 PROGRESS_INTERVAL_SECONDS = 0.5
 HASH_BLOCK_BYTES = 1 << 20
-
-
-@dataclass(frozen=True)
-class Assignment:
-    """A claimed unit, as the worker gives it to its child process."""
-
-    unit_id: int
-    task_id: int
-    job_id: int
-    token: int
-    attempt: int
-    task_type: str
-    params: dict[str, Any]
-    collection_id: int
-    source_id: str
-    source: str
-    options: dict[str, Any]
-    context: dict[str, Any]
-    """The job's context, as the tasks before this one left it."""
-    database_url: str
-
-
-@dataclass(frozen=True)
-class PublishedFile:
-    """A finished file in the staging directory, to be renamed into place when the unit completes."""
-
-    path: Path
-    name: str
-    records: int
-    size: int
-    sha256: str
-
-
-@dataclass(frozen=True)
-class Note:
-    """Something a person should know; stored with the task when the unit completes."""
-
-    level: NoteLevel
-    note: str
-    data: dict[str, Any]
 
 
 @dataclass
@@ -134,12 +95,18 @@ class Work:
         """``COPY table (columns) FROM STDIN`` in the unit's transaction; return the number of rows.
 
         :param lines: blocks of whole or partial lines in COPY's text format (tab-separated, ``\\N`` for NULL,
-            backslash escapes; see :func:`copy_field`), UTF-8.
+            backslash escapes; see :func:`copy_field`), UTF-8. What it raises is raised here.
         """
         connection = self.session.connection().connection.driver_connection
         assert connection is not None
+        reader = BlockReader(lines)
         with connection.cursor() as cursor:
-            cursor.copy_expert(f"COPY {table} ({', '.join(columns)}) FROM STDIN", BlockReader(lines), size=1 << 16)
+            try:
+                cursor.copy_expert(f"COPY {table} ({', '.join(columns)}) FROM STDIN", reader, size=1 << 16)
+            except Exception:
+                if reader.error is not None:  # of which the driver passes on the text, as an error of the server
+                    raise reader.error from None
+                raise
             return int(cursor.rowcount)
 
     def publish(self, path: Path, name: str, *, records: int) -> None:
@@ -211,13 +178,19 @@ class BlockReader:
     """Gives an iterable of byte blocks the ``read(size)`` that psycopg2's COPY wants, without joining them all."""
 
     def __init__(self, blocks: Iterable[bytes]) -> None:
+        self.error: Exception | None = None
+        """What the blocks raised."""
         self._blocks = iter(blocks)
         self._rest = memoryview(b"")
 
     def read(self, size: int = -1) -> bytes:
         """Return at most ``size`` bytes, ``b""`` at the end."""
         while not self._rest:
-            block = next(self._blocks, None)
+            try:
+                block = next(self._blocks, None)
+            except Exception as error:
+                self.error = error
+                raise
             if block is None:
                 return b""
             self._rest = memoryview(block)
@@ -232,6 +205,6 @@ def copy_field(value: bytes | None) -> bytes:
         return b"\\N"
     value = value.replace(b"\\", b"\\\\")
     for raw, escaped in ((b"\t", b"\\t"), (b"\n", b"\\n"), (b"\r", b"\\r")):
-        if raw in value:
+        if raw[0] in value:  # a number is found ten times faster than bytes of length one
             value = value.replace(raw, escaped)
     return value

@@ -37,8 +37,8 @@ from shared.logging import get_logger
 from shared.messages import EVENTS_QUEUE, RunUnit, UnitCompleted, decode, work_queue
 from shared.service import Stop
 from shared.settings import Settings
+from shared.units import Assignment
 from shared.worker.child import Outcome
-from shared.worker.context import Assignment
 from shared.worker.slot import Current, Slot
 
 log = get_logger()

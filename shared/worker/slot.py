@@ -19,8 +19,8 @@ from typing import Any
 from shared.broker import Delivery
 from shared.exports import LockFile
 from shared.settings import Settings
+from shared.units import Assignment
 from shared.worker.child import Outcome, run_child
-from shared.worker.context import Assignment
 
 # Spawned, not forked: a forked child would share the broker's sockets and the threads' locks.
 _CONTEXT = multiprocessing.get_context("spawn")

@@ -15,7 +15,7 @@ from shared.db.models import Collection, Compiled, Job, JobStatus, Record, Resul
 from shared.errors import BrokerUnavailableError, PermanentError, TemporaryError
 from shared.jobs import JobInProgressError, plan_job
 from shared.messages import work_queue
-from shared.worker.context import Assignment
+from shared.units import Assignment
 from tests.factories import make_collection
 
 OUTPUTS = {

@@ -9,7 +9,7 @@ from sqlalchemy import func, select, update
 from shared import units
 from shared.db.models import Job, JobStatus, Result, Task, TaskStatus, Unit, UnitStatus
 from shared.errors import SupersededError
-from shared.worker.context import Assignment
+from shared.units import Assignment
 from tests.factories import make_collection, make_job
 
 LEASE = timedelta(seconds=60)

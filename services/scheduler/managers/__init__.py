@@ -67,9 +67,12 @@ class TaskManager(ABC):
 class UnitTaskManager(TaskManager):
     """A task whose work is units for our own workers."""
 
-    @abstractmethod
     def plan(self) -> Sequence[dict[str, Any]]:
-        """Return the parameters of each unit, in order; none: there is nothing to do, and the task is OK."""
+        """Return the parameters of each unit, in order: one unit without any, unless a manager says otherwise.
+
+        No unit means that there is nothing to do, and the task is OK.
+        """
+        return [{}]
 
     def finish(self, outputs: Sequence[dict[str, Any]]) -> None:
         """Turn what the handlers returned, in the order of the plan, into metadata of the job."""

@@ -12,10 +12,6 @@ class Collect(UnitTaskManager):
 
     final_output = False
 
-    def plan(self) -> Sequence[dict[str, Any]]:
-        """Plan one unit; the source is the collection's."""
-        return [{}]
-
     def finish(self, outputs: Sequence[dict[str, Any]]) -> None:
         """Keep the counts, and what the packages say of themselves."""
         (output,) = outputs

@@ -11,10 +11,6 @@ class Coverage(UnitTaskManager):
 
     final_output = True
 
-    def plan(self) -> Sequence[dict[str, Any]]:
-        """Plan one unit."""
-        return [{}]
-
     def finish(self, outputs: Sequence[dict[str, Any]]) -> None:
         """Keep the coverage and the counts that are columns of the job."""
         (output,) = outputs

@@ -12,10 +12,6 @@ class Export(UnitTaskManager):
 
     final_output = True
 
-    def plan(self) -> Sequence[dict[str, Any]]:
-        """Plan one unit; it reads the job's rows."""
-        return [{}]
-
     def finish(self, outputs: Sequence[dict[str, Any]]) -> None:
         """Keep the counts."""
         (output,) = outputs

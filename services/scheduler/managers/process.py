@@ -13,10 +13,6 @@ class Process(UnitTaskManager):
 
     final_output = False
 
-    def plan(self) -> Sequence[dict[str, Any]]:
-        """Plan one unit; it reads the job's rows."""
-        return [{}]
-
     def finish(self, outputs: Sequence[dict[str, Any]]) -> None:
         """Keep the counts, the period and the ocid prefix."""
         (output,) = outputs
