@@ -1,19 +1,22 @@
 """Where published files are, what they are called, and the lock files that tell people a file is being made.
 
-Layout: ``{exports}/{source_id}/{job_id}/{stem}.{suffix}``, with stem ``full``, ``undated`` or a year of four digits, and
-suffix ``jsonl.gz``, ``csv.tar.gz`` or ``xlsx``; beside them ``manifest.json``. Attempts write to
-``{exports}/{source_id}/{job_id}/.attempt-{token}/`` and rename into place, on the same file system, so nobody ever
-sees a partial file. Names of files and locks are those of the OCP Data Registry.
+Layout: ``{exports}/{source_id}/{job_id}/{stem}.{suffix}``, with stem ``full``, ``undated`` or a year of four digits,
+and suffix ``jsonl.gz``, ``csv.tar.gz`` or ``xlsx``; beside them ``manifest.json``. Attempts write to
+``{exports}/{source_id}/{job_id}/.attempt-{unit}-{token}/`` and rename into place, on the same file system, so nobody
+ever sees a partial file. Names of files and locks are those of the OCP Data Registry.
 """
 
+import contextlib
 import json
 import os
 import re
 import shutil
 import socket
-from collections.abc import Iterator
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -87,9 +90,13 @@ class Export:
         return (path for path in self.paths() if path.name.endswith(f".{JSONL}"))
 
     def remove(self) -> None:
-        """Delete the job's files, locks and attempts, and the collection's directory if that left it empty."""
-        shutil.rmtree(self.directory, ignore_errors=True)
-        if self.directory.parent.is_dir() and not any(self.directory.parent.iterdir()):
+        """Delete the job's files, locks and attempts, and the collection's directory if that left it empty.
+
+        What is not there is fine. Raise :class:`OSError` for what cannot be deleted.
+        """
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(self.directory)
+        with contextlib.suppress(OSError):  # another job's files keep it
             self.directory.parent.rmdir()
 
 
@@ -108,19 +115,26 @@ class LockFile:
         """Take the lock; return what a stale lock file said if one was broken, else None."""
         stale = read_lock(self.path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.beat()
+        self._write()
         return stale
 
     def beat(self) -> None:
-        """Write the heartbeat."""
-        content = json.dumps({**self.owner, "heartbeat": datetime.now(UTC).isoformat(timespec="seconds")})
-        replace_text(self.path, content + "\n")
+        """Refresh the heartbeat if the lock file is still ours; a released one stays away, a successor's untouched."""
+        if self._is_ours():
+            self._write()
 
     def release(self) -> None:
         """Remove the lock file if it is still ours: a successor's lock is not ours to remove."""
-        content = read_lock(self.path)
-        if content is not None and content.get("token") == self.owner.get("token"):
+        if self._is_ours():
             self.path.unlink(missing_ok=True)
+
+    def _is_ours(self) -> bool:
+        content = read_lock(self.path)
+        return content is not None and content.get("token") == self.owner.get("token")
+
+    def _write(self) -> None:
+        content = json.dumps({**self.owner, "heartbeat": datetime.now(UTC).isoformat(timespec="seconds")})
+        replace_text(self.path, content + "\n")
 
 
 def read_lock(path: Path) -> dict[str, Any] | None:
@@ -136,9 +150,41 @@ def read_lock(path: Path) -> dict[str, Any] | None:
 
 def replace_text(path: Path, text: str) -> None:
     """Write a small file so that a reader sees the old content or the new, never a part."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    # Not the process id: processes on several hosts may share the directory.
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def manifest(source_id: str, job_id: int, files: Iterable[Mapping[str, Any]]) -> str:
+    """Return the text of ``manifest.json``: what the job's files are, so that a reader can check a download.
+
+    :param files: mappings with ``name``, ``size`` (bytes), ``records`` and ``sha256`` (hexadecimal).
+    :return: an object of ``source_id``, ``job_id``, ``generated_at`` (ISO 8601, UTC) and ``files``, by name, each with
+        ``name``, ``format`` (``jsonl``, ``csv`` or ``xlsx``), ``segment`` (``full``, ``undated`` or a year), ``size``,
+        ``records`` and ``sha256``.
+    """
+    content = {
+        "source_id": source_id,
+        "job_id": job_id,
+        "generated_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "files": [_manifest_entry(file) for file in sorted(files, key=itemgetter("name"))],
+    }
+    return json.dumps(content, indent=2) + "\n"
+
+
+def _manifest_entry(file: Mapping[str, Any]) -> dict[str, Any]:
+    segment, suffix = split_name(file["name"])
+    return {
+        "name": file["name"],
+        "format": suffix.partition(".")[0],
+        "segment": segment,
+        **{key: file[key] for key in ("size", "records", "sha256")},
+    }
