@@ -14,11 +14,15 @@ from shared.errors import ConfigurationError
 
 @dataclass(frozen=True)
 class TaskSpec:
-    """One task type: the consuming service (its queue is named after it), ``module:name`` of manager and handler."""
+    """One task type: the consuming service (its queue is named after it), ``module:name`` of manager and handler.
+
+    ``reads_store``: the task reads collected or compiled records, which are deleted when its job is archived.
+    """
 
     service: str
     manager: str
     handler: str
+    reads_store: bool = False
 
 
 TASKS: dict[str, TaskSpec] = {
@@ -26,9 +30,17 @@ TASKS: dict[str, TaskSpec] = {
         "collector", "services.scheduler.managers.collect:Collect", "services.collector.handlers:collect"
     ),
     "process": TaskSpec(
-        "processor", "services.scheduler.managers.process:Process", "services.processor.handlers:process"
+        "processor",
+        "services.scheduler.managers.process:Process",
+        "services.processor.handlers:process",
+        reads_store=True,
     ),
-    "export": TaskSpec("exporter", "services.scheduler.managers.export:Export", "services.exporter.handlers:export"),
+    "export": TaskSpec(
+        "exporter",
+        "services.scheduler.managers.export:Export",
+        "services.exporter.handlers:export",
+        reads_store=True,
+    ),
     "coverage": TaskSpec(
         "processor", "services.scheduler.managers.coverage:Coverage", "services.processor.handlers:coverage"
     ),

@@ -331,6 +331,23 @@ class Unit(Timestamps, Base):
     )
 
 
+class Audit(Base):
+    """What a person did: who, when, what, to which job or collection. Rows are only ever added."""
+
+    __tablename__ = "audit"
+
+    id: Mapped[int] = mapped_column(Identity(), primary_key=True)
+    created: Mapped[datetime] = mapped_column(server_default=func.now())
+    actor: Mapped[str] = mapped_column()
+    action: Mapped[str] = mapped_column()
+    """What was done, in words of the command line: ``job cancel``, ``job restart``, …"""
+    job_id: Mapped[int | None] = mapped_column()
+    """No foreign key: the record of a deletion outlives what was deleted."""
+    details: Mapped[dict[str, Any]] = mapped_column(server_default=EMPTY_OBJECT)
+
+    __table_args__ = (Index("ix_audit_job_id", "job_id"),)
+
+
 class File(Base):
     """A published file of a job. ``manifest.json`` is written from these rows."""
 

@@ -110,7 +110,9 @@ def _attempt(
         return Outcome("ok")
     except SupersededError as error:
         return Outcome("superseded", str(error))
-    except Exception as error:  # noqa: BLE001  the edge: whatever it was, the parent must hear of it
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # noqa: BLE001  the edge; and a panic of a Rust library is no Exception
         return _failure(error)
     finally:
         if work is not None:
@@ -118,7 +120,7 @@ def _attempt(
         structlog.contextvars.unbind_contextvars("job", "task", "unit", "attempt")
 
 
-def _failure(error: Exception) -> Outcome:
+def _failure(error: BaseException) -> Outcome:
     trace = traceback.format_exc()
     if isinstance(error, PermanentError):
         return Outcome("permanent", str(error), trace)

@@ -97,6 +97,7 @@ class Slot:
                 self.current.locks.append(value)
             elif kind == "unlock":
                 self.current.locks = [lock for lock in self.current.locks if lock.path != value.path]
+                value.release()  # again: a heartbeat of ours may have crossed the child's release
         return None
 
     def kill(self) -> None:

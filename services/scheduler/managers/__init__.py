@@ -13,7 +13,20 @@ from typing import Any
 from sqlalchemy import Select, delete, select
 from sqlalchemy.orm import Session
 
-from shared.db.models import Collection, Compiled, Job, Record, Result, Task, TaskStatus, Unit, UnitStatus
+from shared.db.models import (
+    Collection,
+    Compiled,
+    File,
+    Job,
+    Record,
+    Result,
+    Task,
+    TaskNote,
+    TaskStatus,
+    Unit,
+    UnitStatus,
+)
+from shared.exports import Export
 from shared.settings import Settings
 
 WIPE_ROWS = 20_000
@@ -78,13 +91,35 @@ class UnitTaskManager(TaskManager):
         """Turn what the handlers returned, in the order of the plan, into metadata of the job."""
 
     def run(self) -> None:
-        """Plan the units; the scheduler publishes them after the commit."""
-        self.session.execute(delete(Unit).where(Unit.task_id == self.task.id))
-        self.session.add_all(
-            Unit(task_id=self.task.id, job_id=self.job.id, number=number, params=params)
-            for number, params in enumerate(self.plan(), 1)
-        )
+        """Plan the units; the scheduler publishes them after the commit.
+
+        After a restart, a unit with the same parameters is planned anew in its own row, so that the files it published
+        stay listed until it replaces them. A unit that is no longer planned goes, with its files.
+        """
+        earlier = list(self.session.scalars(select(Unit).where(Unit.task_id == self.task.id).order_by(Unit.number)))
+        number = max((unit.number for unit in earlier), default=0)
+        for params in self.plan():
+            unit = next((unit for unit in earlier if unit.params == params), None)
+            if unit is not None:
+                earlier.remove(unit)
+                self._plan_anew(unit)
+            else:
+                number += 1
+                self.session.add(Unit(task_id=self.task.id, job_id=self.job.id, number=number, params=params))
+        for unit in earlier:
+            self._remove(unit)
         self.session.flush()
+
+    def _plan_anew(self, unit: Unit) -> None:
+        unit.status, unit.result, unit.attempt, unit.token = UnitStatus.PLANNED, Result.NONE, 0, None
+        unit.start, unit.end, unit.published_at, unit.error, unit.traceback = None, None, None, "", ""
+        self.session.execute(delete(TaskNote).where(TaskNote.unit_id == unit.id))
+
+    def _remove(self, unit: Unit) -> None:
+        export = Export(self.settings.exports, self.collection.source_id, self.job.id)
+        for name in self.session.scalars(select(File.name).where(File.unit_id == unit.id)):
+            export.path(name).unlink(missing_ok=True)
+        self.session.execute(delete(Unit).where(Unit.id == unit.id))
 
     def get_status(self) -> State:
         """Return RUNNING while a unit is open; then OK, or FAILED with the reasons of those that failed."""

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from services.scheduler.managers import UnitTaskManager
+from shared.errors import TemporaryError
 from shared.exports import Export as ExportFiles
 
 
@@ -19,5 +20,8 @@ class Export(UnitTaskManager):
 
     def wipe(self) -> bool:
         """Delete the job's published files, of every format."""
-        ExportFiles(self.settings.exports, self.collection.source_id, self.job.id).remove()
+        try:
+            ExportFiles(self.settings.exports, self.collection.source_id, self.job.id).remove()
+        except OSError as error:
+            raise TemporaryError(f"The files of job {self.job.id} could not be deleted: {error}") from error
         return True
