@@ -41,9 +41,19 @@ class Heartbeat:
 
 
 def is_alive(settings: Settings, service: str, *, since: float = 0.0) -> bool:
-    """Return whether the service's heartbeat is fresh and younger than ``since`` (seconds since the epoch)."""
+    """Return whether this host's service has a fresh heartbeat, younger than ``since`` (seconds since the epoch)."""
+    return _is_fresh(heartbeat_path(settings, service), since)
+
+
+def is_alive_anywhere(settings: Settings, service: str) -> bool:
+    """Return whether a service has a fresh heartbeat on any host that shares the data directory (containers do)."""
+    directory = heartbeat_path(settings, service).parent
+    return any(_is_fresh(path) for path in directory.glob(f"{service}@*"))
+
+
+def _is_fresh(path: Path, since: float = 0.0) -> bool:
     try:
-        beaten = heartbeat_path(settings, service).stat().st_mtime
+        beaten = path.stat().st_mtime
     except FileNotFoundError:
         return False
     return beaten >= since and time.time() - beaten < STALE_AFTER_SECONDS

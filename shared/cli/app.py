@@ -29,8 +29,22 @@ Without settings everything is kept on this machine, with a database of its own;
 )
 
 
+class JobGroup(typer.core.TyperGroup):
+    """Makes ``job 7`` short for ``job show 7``."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Resolve a number to ``show``."""
+        return super().resolve_command(ctx, ["show", *args] if args and args[0].isdigit() else args)
+
+
+job_app = typer.Typer(
+    cls=JobGroup, no_args_is_help=True, rich_markup_mode="markdown", help="Show and steer a job: `bowerbird job 7`."
+)
+app.add_typer(job_app, name="job", rich_help_panel=COLLECTIONS)
+
+
 def command(
-    name: str | None = None, *, panel: str, **options: Any
+    name: str | None = None, *, panel: str, of: typer.Typer = app, **options: Any
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Register a command whose errors become one line."""
 
@@ -40,7 +54,7 @@ def command(
             with in_words():
                 function(*args, **values)
 
-        return app.command(name, rich_help_panel=panel, **options)(guarded)
+        return of.command(name, rich_help_panel=panel, **options)(guarded)
 
     return register
 
@@ -236,20 +250,58 @@ def jobs(
     jobs(name, status=status, limit=limit, as_json=as_json)
 
 
-@command(panel=COLLECTIONS)
+JobId = Annotated[int, typer.Argument(help="The job's number.", metavar="JOB", min=1)]
+
+
+@command("show", panel=COLLECTIONS, of=job_app)
 def job(
-    job_id: Annotated[int, typer.Argument(help="The job's number.", metavar="JOB", min=1)],
+    job_id: JobId,
     *,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Follow it to its end; status 1 if it fails.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Show a job: its tasks, notes, errors and files.
+    """Show a job: its tasks, notes, errors and files. `job 7` is short for `job show 7`.
 
     Example: `bowerbird job 7 --watch`
     """
     from shared.cli.collections import job
 
     job(job_id, watch=watch, as_json=as_json)
+
+
+@command("cancel", panel=COLLECTIONS, of=job_app)
+def job_cancel(
+    job_id: JobId,
+    *,
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why; kept with the job.")] = "",
+    as_json: Json = False,
+) -> None:
+    """End a job now. Running work is stopped within seconds; what is published already stays.
+
+    Example: `bowerbird job cancel 7 --reason "wrong source"`
+    """
+    from shared.cli.collections import cancel
+
+    cancel(job_id, reason=reason, as_json=as_json)
+
+
+@command("restart", panel=COLLECTIONS, of=job_app)
+def job_restart(
+    job_id: JobId,
+    *,
+    from_task: Annotated[
+        str | None,
+        typer.Option("--from", metavar="TASK", help="The first task to do again. [default: the first not OK]"),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Do a job again from a task on. Safe while an old worker is still at it.
+
+    Example: `bowerbird job restart 7 --from export`
+    """
+    from shared.cli.collections import restart
+
+    restart(job_id, from_task=from_task, as_json=as_json)
 
 
 @command(panel=COLLECTIONS)

@@ -1,5 +1,7 @@
 """Registering collections, running jobs, and looking at what is there."""
 
+import getpass
+import socket
 import textwrap
 from collections.abc import Mapping
 from typing import Any
@@ -15,8 +17,8 @@ from shared.cli.output import say, show, show_json, show_table, size
 from shared.cli.tables import export_of, file_facts, show_files, show_jobs, show_tasks, why_failed
 from shared.cli.watch import follow_job, read_job
 from shared.db.models import Collection, JobStatus, Task, Unit
-from shared.health import is_alive
-from shared.jobs import JobInProgressError, announce_job, plan_job
+from shared.health import is_alive_anywhere
+from shared.jobs import JobInProgressError, announce_job, cancel_job, plan_job, restart_job
 from shared.publications import add_collection, resolve_source
 from shared.settings import Settings
 from shared.views import (
@@ -78,7 +80,7 @@ def run(name: str, *, wait: bool, keep_all_data: bool, as_json: bool) -> None:
         job_id = _plan(settings, sessions, broker, name, keep_all_data=keep_all_data)
         if not wait and not as_json:
             show(f"Planned job {job_id} of {name}.  Follow it:  bowerbird job {job_id} --watch")
-        if not is_alive(settings, "scheduler"):
+        if not is_alive_anywhere(settings, "scheduler"):
             say("No scheduler seems to run on this machine. Unless one runs elsewhere: bowerbird up", style="yellow")
         job = follow_job(settings, sessions, job_id) if wait else read_job(sessions, job_id)
     if as_json:
@@ -158,6 +160,37 @@ def job(job_id: int, *, watch: bool, as_json: bool) -> None:
         _show_job(settings, view, errors)
     if watch and (problem := why_failed(view)):
         raise CommandError(problem)
+
+
+def cancel(job_id: int, *, reason: str, as_json: bool) -> None:
+    """End a job now."""
+    with opened(command_settings()) as sessions:
+        with sessions.begin() as session:
+            cancel_job(session, job_id, actor=actor(), reason=reason)
+        view = read_job(sessions, job_id)
+    if as_json:
+        show_json(view)
+    else:
+        show(f"Cancelled job {job_id} of {view.source_id}.")
+
+
+def restart(job_id: int, *, from_task: str | None, as_json: bool) -> None:
+    """Do a job again from a task on."""
+    settings = command_settings()
+    with database(settings) as url, sessions_on(url) as sessions, opened_broker(settings, url) as broker:
+        with sessions.begin() as session:
+            first = restart_job(session, job_id, actor=actor(), from_task=from_task)
+        announce_job(broker, job_id)
+        view = read_job(sessions, job_id)
+    if as_json:
+        show_json(view)
+    else:
+        show(f"Job {job_id} of {view.source_id} goes on from {first}.  Follow it:  bowerbird job {job_id} --watch")
+
+
+def actor() -> str:
+    """Return who asks, for the audit: the system's user and host."""
+    return f"{getpass.getuser()}@{socket.gethostname()}"
 
 
 def _errors(session: Session, job_id: int) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ from shared.cli.output import cell, new_table, out, printable, show_json
 from shared.cli.watch import read_job
 from shared.db.models import JobStatus
 from shared.errors import BrokerUnavailableError
-from shared.health import is_alive
+from shared.health import is_alive_anywhere
 from shared.logging import mask
 from shared.messages import queues
 from shared.settings import Settings
@@ -58,7 +58,7 @@ def _show(
 def facts(settings: Settings, url: str, sessions: sessionmaker[Session], broker: Broker) -> dict[str, Any]:
     """Return the state of the suite, as ``--json`` prints it.
 
-    ``services`` are those of this machine (their heartbeat files): what runs elsewhere is not seen.
+    ``services`` are those that share the data directory, seen by their heartbeats; the API is asked itself.
     ``queues`` is None, with the reason in ``broker_error``, while the broker is away.
     """
     supervisor = SupervisorLock(settings).read()
@@ -95,7 +95,7 @@ def _depths(broker: Broker) -> tuple[dict[str, dict[str, int]] | None, str | Non
 
 def _is_alive(settings: Settings, service: str, supervisor: dict[str, Any] | None) -> bool:
     if service != "api":
-        return is_alive(settings, service)
+        return is_alive_anywhere(settings, service)
     url = (supervisor or {}).get("api_url") or base_url(settings.api_host, settings.api_port)
     return answers(f"{url}/health/ready")
 

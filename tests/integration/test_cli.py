@@ -13,6 +13,7 @@ from pathlib import Path
 import psycopg2
 import pytest
 from rich.console import Console
+from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
 from typer.testing import CliRunner
 
@@ -23,7 +24,7 @@ from shared.cli.demo import problems_of
 from shared.cli.errors import CommandError
 from shared.cli.line import Line
 from shared.cli.publish import publish_collection
-from shared.db.models import Collection, File, Job, JobStatus, Result, Task, TaskStatus, Unit, UnitStatus
+from shared.db.models import Audit, Collection, File, Job, JobStatus, Result, Task, TaskStatus, Unit, UnitStatus
 from shared.exports import Export
 from shared.logging import mask
 from shared.messages import EVENTS_QUEUE
@@ -462,3 +463,21 @@ def test_another_source_of_the_same_name_gets_a_name_with_a_number(sessions, sou
     assert collection_for(sessions, tmp_path / "other" / "releases.json")[0] == "releases-2"
     with pytest.raises(CommandError, match=f"reads {source}"):
         collection_for(sessions, tmp_path / "third.json", "releases")
+
+
+def test_a_job_is_cancelled_and_restarted_by_name_of_who_asked(call, source, sessions):
+    call("add", "sample", source)
+    job_id = json.loads(call("run", "sample", "--json").stdout)["id"]
+    cancelled = json.loads(call("job", "cancel", job_id, "--reason", "wrong source", "--json").stdout)
+    assert cancelled["result"] == "CANCELLED"
+    assert cancelled["tasks"][0]["note"].endswith(": wrong source")
+    again = call("job", "cancel", job_id, status=1)
+    assert "nothing to cancel" in again.stderr
+    restarted = call("job", "restart", job_id)
+    assert f"Job {job_id} of sample goes on from collect" in restarted.stdout
+    with sessions() as session:
+        assert [row.action for row in session.scalars(select(Audit).order_by(Audit.id))] == [
+            "job cancel",
+            "job restart",
+        ]
+    assert "because collect is not OK" in call("job", "restart", job_id, "--from", "process", status=1).stderr
