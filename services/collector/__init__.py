@@ -1,0 +1,1 @@
+"""The collector: brings records in from files, archives and URLs, word for word."""
