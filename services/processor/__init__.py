@@ -1,0 +1,1 @@
+"""The processor: compiles the releases of each contracting process into one record, and counts the published fields."""
