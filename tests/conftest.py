@@ -57,3 +57,24 @@ def settings(database_url: str, tmp_path) -> Settings:
         retry_base_seconds=0.1,
         api_port=0,
     )
+
+
+@pytest.fixture(scope="session")
+def amqp_url() -> Iterator[str]:
+    """A RabbitMQ server, shared: use a prefix of your own, never stop it."""
+    with backends.rabbitmq() as url:
+        yield url
+
+
+@pytest.fixture(params=["postgresql", pytest.param("rabbitmq", marks=pytest.mark.rabbitmq)])
+def broker_url(request, database_url: str) -> str:
+    """Each broker in turn. For RabbitMQ's queues to be removed after the test, use ``any_settings``."""
+    return database_url if request.param == "postgresql" else request.getfixturevalue("amqp_url")
+
+
+@pytest.fixture
+def any_settings(settings: Settings, broker_url: str) -> Iterator[Settings]:
+    """``settings`` with each broker in turn; what the test declares on the shared server is removed after it."""
+    yield settings.model_copy(update={"broker_url": broker_url})
+    if broker_url.startswith("amqp"):
+        backends.remove_from_rabbitmq(broker_url, settings.broker_prefix)

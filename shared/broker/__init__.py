@@ -9,22 +9,30 @@ is confirmed: when :meth:`Broker.publish` returns, the message is stored; when i
 
 Threads
 -------
-A :class:`Broker` and a :class:`Consumer` each belong to the thread that made them; they use separate connections, so
+A :class:`Broker` and a :class:`Consumer` are each used by one thread only; they have separate connections, so
 that a blocked publisher never starves a consumer's heartbeats. Only :meth:`Consumer.wake` may be called from elsewhere.
 :meth:`Consumer.receive` is the pump: call it at least every second or so, also while working (with ``timeout=0`` to
 only pump), or the server takes the connection for dead.
 
 Settling
 --------
-A delivery is settled once: ``ack``, ``retry``, ``reject`` or ``release``, on the connection that delivered it. After a
-lost connection every delivery from it is stale: the broker gives it to someone again. Settling a stale delivery
-returns False and does nothing; the work is safe because the unit's row, not the message, says it is done.
+Each delivery is settled once: ``ack``, ``retry``, ``reject`` or ``release``, on the connection that delivered it. A
+lost connection makes all its deliveries stale: the broker gives them to someone again. Settling a stale delivery
+returns False and changes nothing; the work is safe because the unit's row, not the message, says it is done. Stale
+deliveries are settled too: until then they count towards ``prefetch``, so that a consumer that has reconnected takes
+no new work for a slot that is still busy.
+
+A consumer that dies, at whatever instant, gives back what it held: its connection ends with it. One that is frozen
+gives it back when the server notices (RabbitMQ: within two or three heartbeats of 30 s; PostgreSQL: when it is thawed
+or killed), which is why leases end sooner, and the scheduler publishes again.
 
 Reconnecting
 ------------
-Both sides reconnect by themselves with jittered back-off (0.5 s to 30 s). While disconnected, ``receive`` returns None
-within its timeout and ``publish`` raises. Wrong credentials or mismatched queue arguments are not worth repeating: they
-raise :class:`~shared.errors.ConfigurationError`.
+Consumers reconnect by themselves, in ``receive``, with jittered back-off (0.5 s to 30 s); a broker does so in its next
+call. While disconnected, ``receive`` returns None within its timeout (one attempt to connect may take it five seconds
+longer) and every call of a broker raises :class:`~shared.errors.BrokerUnavailableError`. What is not worth repeating
+(wrong credentials, no access, no such queue, mismatched queue arguments, no tables) raises
+:class:`~shared.errors.ConfigurationError`, from ``receive`` too.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -37,7 +45,19 @@ from shared.messages import Message
 from shared.settings import Settings
 
 RETRY_STEPS: tuple[timedelta, ...] = tuple(timedelta(seconds=seconds) for seconds in (1, 10, 60, 600, 3600))
-"""The delays that exist. A wait is rounded to the nearest step below it, at least the first."""
+"""RabbitMQ's waiting rooms. A message waits in the first that is long enough, behind those that came before it: never
+less than its delay, never more than the step. The longest step is the longest delay. PostgreSQL waits exactly."""
+
+DELIVERY_LIMIT = 20
+"""How often a message may come back unsettled; after one more delivery it is a dead letter. Attempts are counted in the
+unit's row and end far sooner: this stops only a message that kills whoever receives it before it is claimed."""
+
+REASON_CHARACTERS = 2_000
+"""How much of a reason a dead letter keeps. All headers of an AMQP message must fit into one frame of 128 KiB."""
+
+UNSETTLED_REASON = (
+    "Delivered too often without being settled: its consumers died, lost their connection or gave it back."
+)
 
 
 @dataclass(frozen=True)
@@ -60,6 +80,7 @@ class DeadLetter:
     """A message that was rejected, or delivered too often without ever being settled."""
 
     id: str
+    """Its ``message_id``."""
     queue: str
     type: str
     body: bytes
@@ -97,7 +118,11 @@ class Consumer(Protocol):
         ...
 
     def wake(self) -> None:
-        """Make a waiting :meth:`receive` return. The one method that may be called from another thread."""
+        """Make a waiting :meth:`receive`, or the next one, return early.
+
+        The one method that may be called from another thread, and at any time. Not from a signal handler: it takes
+        locks that the interrupted code may hold.
+        """
         ...
 
     def ack(self, delivery: Delivery) -> bool:
@@ -105,15 +130,19 @@ class Consumer(Protocol):
         ...
 
     def retry(self, delivery: Delivery, delay: timedelta) -> bool:
-        """Settle: come back after about ``delay`` (see RETRY_STEPS). Stored before the original goes. False: stale."""
+        """Settle: come back after about ``delay`` (see RETRY_STEPS), as a new message that was never delivered.
+
+        The new one is stored before the original goes. Return False if the delivery is stale, or becomes so because
+        the new message was not confirmed: then the original comes back, and at once.
+        """
         ...
 
     def reject(self, delivery: Delivery, reason: str) -> bool:
-        """Settle: to the dead-letter queue, with the reason. Stored before the original goes. False: stale."""
+        """Settle: to the dead-letter queue, with the reason (its first 2,000 characters). As safe as :meth:`retry`."""
         ...
 
     def release(self, delivery: Delivery) -> bool:
-        """Settle: back to the queue at once, for another consumer. Return False if the delivery is stale."""
+        """Settle: back to the queue at once, for any consumer. Counts as a delivery. False: stale."""
         ...
 
     def stop(self) -> None:
@@ -121,7 +150,7 @@ class Consumer(Protocol):
         ...
 
     def close(self) -> None:
-        """Disconnect. Unsettled messages go back to their queue. Safe to repeat."""
+        """Disconnect for good. Unsettled messages go back to their queue. Safe to repeat."""
         ...
 
 
@@ -144,23 +173,47 @@ class Broker(Protocol):
         ...
 
     def consume(self, queues: Sequence[str], *, prefetch: int) -> Consumer:
-        """Return a consumer; it connects in its first ``receive``."""
+        """Return a consumer; it connects in its first ``receive``.
+
+        :param queues: usually one. Of several, RabbitMQ sets ``prefetch`` messages aside for it from each.
+        """
         ...
 
     def depth(self, queue: str) -> Depth:
-        """Count a queue's messages."""
+        """Count a queue's messages. RabbitMQ's counts lag by some milliseconds."""
         ...
 
     def dead_letters(self, queue: str, *, limit: int = 100) -> list[DeadLetter]:
-        """Return the oldest dead letters without removing them."""
+        """Return the oldest dead letters without removing them.
+
+        With RabbitMQ, others do not see them meanwhile.
+        """
         ...
 
     def replay(self, queue: str, *, where: Callable[[DeadLetter], bool] | None = None, limit: int = 1000) -> int:
-        """Move dead letters back to the queue as new messages (fresh headers); return how many."""
+        """Move dead letters back to the queue as new messages (fresh headers), oldest first; return how many.
+
+        Each is stored before its dead letter goes. Only those dead at the start are looked at, so that what dies again
+        meanwhile is not replayed for ever.
+
+        :param where: which to move; by default all. Called once for each.
+        :param limit: how many to move at most.
+        """
+        ...
+
+    def discard(self, queue: str, *, where: Callable[[DeadLetter], bool]) -> int:
+        """Delete the dead letters that ``where`` chooses of those there now; return how many.
+
+        Called once for each. Others stay in their order.
+        """
         ...
 
     def purge(self, queue: str, *, job_id: int | None = None) -> int:
-        """Delete ready and waiting messages, all or those of one job (``correlation_id``); return how many."""
+        """Delete ready and waiting messages, all or those of one job (``correlation_id``); return how many.
+
+        Those that a consumer holds stay. Those of other jobs keep their order among themselves, but with RabbitMQ they
+        go behind messages that are published meanwhile.
+        """
         ...
 
     def close(self) -> None:

@@ -24,6 +24,7 @@ def is_temporary(error: BaseException) -> bool:
     if not isinstance(error, psycopg2.Error):
         return False
     code = error.pgcode or ""
-    # Without a code, the error is the driver's own: no connection, or one that broke.
-    without_code = isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError) and not code
+    # Without a code, the error is the driver's own: no connection, or one that broke (then perhaps of the base class).
+    drivers_own = isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError)
+    without_code = not code and (drivers_own or type(error) is psycopg2.DatabaseError)
     return without_code or code.startswith(_TEMPORARY_CLASSES) or code == _LOCK_NOT_AVAILABLE
