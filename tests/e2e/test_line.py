@@ -123,16 +123,16 @@ def test_an_exporter_killed_at_work_costs_time_and_nothing_else(suite):
             return session.scalars(select(Unit).where(Unit.job_id == job_id).order_by(Unit.id.desc())).first()
 
     eventually(export_unit, seconds=60)
-    blocker = suite.sessions()
-    blocker.execute(text("LOCK TABLE file IN ACCESS EXCLUSIVE MODE"))  # its work is done, its commit must wait
-    suite.start("exporter")
-    eventually(lambda: export_unit().status == UnitStatus.RUNNING, what="the exporter has claimed its unit")
-    directory = suite.settings.exports / suite.job(job_id).source_id / str(job_id)
-    eventually(lambda: list(directory.glob(".attempt-*/full.jsonl.gz")), what="the exporter has written files")
-    assert list(directory.glob("*.lock")), "the lock file shows that files are being made"
-    assert not list(directory.glob("*.jsonl.gz")), "nobody sees a partial file"
-    suite.kill("exporter")
-    blocker.rollback()
+    with suite.sessions() as blocker:
+        # With the job's row locked, the exporter does its work, and its commit has to wait.
+        blocker.execute(text("SELECT id FROM job WHERE id = :id FOR UPDATE"), {"id": job_id})
+        suite.start("exporter")
+        eventually(lambda: export_unit().status == UnitStatus.RUNNING, what="the exporter has claimed its unit")
+        directory = suite.settings.exports / suite.job(job_id).source_id / str(job_id)
+        eventually(lambda: list(directory.glob(".attempt-*/full.jsonl.gz")), what="the exporter has written files")
+        assert not list(directory.glob("*.jsonl.gz")), "nobody sees a partial file"
+        suite.kill("exporter")
+        blocker.rollback()
     suite.start("exporter")
     job = suite.wait(job_id)
     assert job.result == "OK"
