@@ -137,6 +137,8 @@ def translate(error: Exception, server: Server) -> BowerbirdError:
     fault = _lasting_fault(error)
     if fault:
         return ConfigurationError(f"RabbitMQ at {server}: {fault}")
+    if isinstance(error, NackError):
+        return BrokerUnavailableError(f"RabbitMQ at {server} did not take a message: its queue is full, or has failed.")
     return BrokerUnavailableError(f"RabbitMQ at {server} is not available: {error!r}")
 
 
@@ -261,12 +263,14 @@ def count(channel: BlockingChannel, name: str) -> int:
 
 
 def take(channel: BlockingChannel, name: str, queue: str) -> Iterator[Delivery]:
-    """Yield the messages that a queue holds now: not those that arrive meanwhile, so that it ends.
+    """Yield a queue's messages until it has none. Those that are not settled go back when the channel closes.
+
+    It does not go by the queue's count: a quorum queue's lags behind, and an empty answer is the only sure sign.
 
     :param name: the full name, of a work, retry or dead queue.
     :param queue: the work queue they belong to.
     """
-    for _ in range(count(channel, name)):
+    while True:
         method, properties, body = channel.basic_get(name)
         if method is None or properties is None:
             return

@@ -305,7 +305,7 @@ class PostgresConsumer(Consumer):
                 cursor.execute(f'LISTEN "{name}"')
         self._look_at = 0.0  # the connection before may have held something
         if self._epoch:
-            log.info("broker connection restored", connection=self._name)
+            log.info("connected to the broker again", connection=self._name)
         self._backoff.succeeded()
 
     def _take(self) -> Delivery | None:
@@ -363,7 +363,7 @@ class PostgresConsumer(Consumer):
         failure = _translate(error)
         if not isinstance(failure, BrokerUnavailableError):
             raise failure from error
-        log.warning("broker connection lost", connection=self._name, error=str(failure))
+        log.warning("no connection to the broker", connection=self._name, error=str(failure))
 
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
@@ -386,7 +386,7 @@ class PostgresConsumer(Consumer):
         return self._settle(delivery, _ACK, consumer=self._identity)
 
     def retry(self, delivery: Delivery, delay: timedelta) -> bool:
-        return self._settle(delivery, _RETRY, consumer=self._identity, delay=delay)
+        return self._settle(delivery, _RETRY, consumer=self._identity, delay=max(delay, timedelta(0)))
 
     def reject(self, delivery: Delivery, reason: str) -> bool:
         return self._settle(delivery, _REJECT, consumer=self._identity, reason=reason[:REASON_CHARACTERS])

@@ -81,7 +81,8 @@ class RabbitBroker(Broker):
     def replay(self, queue: str, *, where: Callable[[DeadLetter], bool] | None = None, limit: int = 1000) -> int:
         replayed = 0
         with self._publisher.channel() as channel:
-            for delivery in amqp.take(channel, self._topology.dead_queue(queue), queue):
+            # All are taken before the first goes back: it may be dead again before we are through.
+            for delivery in list(amqp.take(channel, self._topology.dead_queue(queue), queue)):
                 if replayed >= limit:
                     break
                 if where is None or where(amqp.dead_letter_of(delivery)):
@@ -112,7 +113,8 @@ class RabbitBroker(Broker):
         Taking a message and giving it back would count as a delivery: some purges later it would be a dead letter.
         """
         purged = 0
-        for delivery in amqp.take(channel, self._topology.queue(queue), queue):
+        # All are taken before the first goes back, or the queue would never end.
+        for delivery in list(amqp.take(channel, self._topology.queue(queue), queue)):
             if delivery.correlation_id == job:
                 channel.basic_ack(delivery.tag)
                 purged += 1
@@ -218,7 +220,7 @@ class RabbitConsumer(Consumer):
         for queue in self._queues:
             self._channel.basic_consume(self._topology.queue(queue), partial(self._on_message, queue))
         if self._epoch and not self._subscribed:
-            log.info("broker connection restored", connection=self._name)
+            log.info("connected to the broker again", connection=self._name)
         self._subscribed += room
         self._backoff.succeeded()
 
@@ -241,10 +243,10 @@ class RabbitConsumer(Consumer):
         """Forget a connection that failed, and all it delivered. Raise if a new one would fail in the same way."""
         self._disconnect()
         self._backoff.failed()
-        failure = amqp.translate(error, self._server)
+        failure = error if isinstance(error, BrokerUnavailableError) else amqp.translate(error, self._server)
         if isinstance(failure, ConfigurationError):
             raise failure from error
-        log.warning("broker connection lost", connection=self._name, error=str(failure))
+        log.warning("no connection to the broker", connection=self._name, error=str(failure))
 
     def _disconnect(self) -> None:
         connection, self._connection, self._channel = self._connection, None, None
