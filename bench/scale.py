@@ -19,6 +19,7 @@ from pathlib import Path
 LIMIT_MB = 300
 LIMITED = ("collector", "processor", "exporter")
 SAMPLE_SECONDS = 0.2
+BOWERBIRD = (sys.executable, "-c", "from shared.cli import main; main()")
 
 
 def write_records(path, count):
@@ -88,17 +89,16 @@ def main():
             write_records(source, args.records)
         print(f"{args.records:,} records, {source.stat().st_size / 1e6:,.0f} MB")
         process = subprocess.Popen(
-            [sys.executable, "-m", "shared.cli", "publish", str(source), "--out", str(folder / "out"), "--json"],
+            [*BOWERBIRD, "publish", str(source), "--out", str(folder / "out"), "--json"],
             env={**os.environ, "BOWERBIRD_DATA_DIR": str(folder / "data")},
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
             text=True,
         )
         sampler = MemorySampler(process.pid)
         sampler.start()
         output = process.communicate()[0]
         sampler.done.set()
-        sys.exit(report(json.loads(output), sampler.peaks, folder / "out", args.records))
+        sys.exit(report(json.loads(output)["job"], sampler.peaks, folder / "out", args.records))
 
 
 def report(job, peaks, out, expected):
