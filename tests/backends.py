@@ -234,7 +234,8 @@ def private_rabbitmq(directory: Path) -> Iterator[RabbitNode]:
 
 @functools.cache
 def _rabbitmq_command(name: str) -> str:
-    path = f"{RABBITMQ_PLACES}:{os.environ['PATH']}"
+    chosen = os.environ.get("TEST_RABBITMQ_COMMANDS")
+    path = ":".join([*([chosen] if chosen else []), RABBITMQ_PLACES, os.environ["PATH"]])
     found = shutil.which(name, path=path)
     if found is None and os.geteuid() == 0 and shutil.which("apt-get"):
         subprocess.run(["apt-get", "install", "--yes", "--quiet", "rabbitmq-server"], check=False, capture_output=True)
@@ -260,9 +261,10 @@ def unavailable(what: str) -> None:
 @functools.cache
 def docker_answers() -> bool:
     """Return whether there is a Docker engine, and not only its command."""
-    if shutil.which("docker") is None:
+    try:
+        return subprocess.run(["docker", "info"], capture_output=True, check=False, timeout=30).returncode == 0
+    except (FileNotFoundError, subprocess.TimeoutExpired):
         return False
-    return subprocess.run(["docker", "info"], capture_output=True, check=False, timeout=30).returncode == 0
 
 
 @contextlib.contextmanager

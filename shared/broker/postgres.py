@@ -37,7 +37,7 @@ from shared.broker import (
 from shared.broker.backoff import Backoff
 from shared.db import connect
 from shared.db.errors import DriverError, is_temporary
-from shared.errors import BrokerUnavailableError, ConfigurationError
+from shared.errors import BowerbirdError, BrokerUnavailableError, ConfigurationError
 from shared.logging import get_logger
 from shared.messages import Message, queues
 
@@ -73,8 +73,10 @@ WHERE id = (
 """
 
 _NEXT_DUE = """
-SELECT extract(epoch FROM min(available_at) - now())::float FROM broker_message
-WHERE queue = ANY(%(queues)s) AND dead_at IS NULL AND consumer IS NULL
+SELECT extract(epoch FROM min(first.available_at) - now())::float FROM unnest(%(queues)s) AS name, LATERAL (
+    SELECT available_at FROM broker_message WHERE queue = name AND dead_at IS NULL AND consumer IS NULL
+    ORDER BY available_at LIMIT 1
+) AS first
 """
 
 _ACK = "DELETE FROM broker_message WHERE id = %(id)s AND consumer = %(consumer)s RETURNING id"
@@ -356,12 +358,12 @@ class PostgresConsumer(Consumer):
     def _execute(self, statement: str, **parameters: Any) -> list[Any]:
         return _execute(self._connection, statement, **parameters)
 
-    def _lose(self, error: Exception) -> None:
+    def _lose(self, error: DriverError) -> None:
         """Forget a connection that failed, and all it delivered. Raise if a new one would fail in the same way."""
         self._disconnect()
         self._backoff.failed()
         failure = _translate(error)
-        if not isinstance(failure, BrokerUnavailableError):
+        if isinstance(failure, ConfigurationError):
             raise failure from error
         log.warning("no connection to the broker", connection=self._name, error=str(failure))
 
@@ -451,9 +453,9 @@ def _full_name(prefix: str, queue: str) -> str:
     return f"{prefix}.{queue}"
 
 
-def _translate(error: Exception) -> Exception:
-    """Return the suite's error for one of the driver's; a defect of ours stays what it is."""
-    code = getattr(error, "pgcode", None) or ""
+def _translate(error: DriverError) -> BowerbirdError:
+    """Return the suite's error for one of the driver's. What is a defect of ours is raised as it is."""
+    code = error.pgcode or ""
     text = str(error).strip()
     if code == "42P01":
         return ConfigurationError("The database has no table broker_message. Run `bowerbird migrate`.")
@@ -461,4 +463,4 @@ def _translate(error: Exception) -> Exception:
         return ConfigurationError(f"The database refuses its work as a broker: {text}")
     if is_temporary(error) or code == "25006":  # a standby, until it is promoted
         return BrokerUnavailableError(f"The database is not available as a broker: {text}")
-    return error
+    raise error

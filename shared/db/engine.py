@@ -44,5 +44,10 @@ def _connect_args(application_name: str) -> dict[str, Any]:
     return {
         "application_name": application_name,
         "connect_timeout": 10,
+        # A client whose server's host is gone notices in a minute, not in two hours. Of no effect on a local socket.
+        "keepalives_idle": 30,
+        "keepalives_interval": 10,
+        "keepalives_count": 3,
+        "tcp_user_timeout": 60_000,
         "options": f"-c timezone=UTC -c lock_timeout={LOCK_TIMEOUT_MILLISECONDS}",
     }

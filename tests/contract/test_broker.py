@@ -572,6 +572,13 @@ def test_chosen_dead_letters_are_discarded_and_the_others_stay_in_order(broker, 
     assert sorted(unit_of(letter) for letter in broker.dead_letters(QUEUE)) == [1, 3]
 
 
+def test_chosen_dead_letters_are_discarded_and_the_others_keep_their_order(broker, consume):
+    kill_messages(broker, consume, 1, 2, 1, 3)
+    assert broker.discard(QUEUE, where=lambda letter: letter.correlation_id == "1") == 2
+    assert reaches(broker, dead=2)
+    assert [letter.correlation_id for letter in broker.dead_letters(QUEUE)] == ["2", "3"]
+
+
 def test_purging_a_job_leaves_the_messages_of_others_in_order(broker, consume):
     for number in range(8):
         broker.publish(QUEUE, make_message(number, job_id=1 + number % 2))

@@ -253,12 +253,13 @@ def test_the_server_has_every_exchange_and_queue_as_described(node, private_brok
             assert (queue.exchange, queue.routing_key, queue.name) in bindings
 
 
-def test_after_a_kill_of_the_server_all_confirmed_messages_are_back(node, private_broker, consume):
+@pytest.mark.parametrize("end", ["kill", "stop"])
+def test_when_the_server_is_back_so_are_all_confirmed_messages(end, node, private_broker, consume):
     consumer = consume(of=private_broker)
     for number in range(50):
         private_broker.publish(QUEUE, make_message(number))
     held = consumer.receive(10)
-    node.kill()
+    getattr(node, end)()
     assert consumer.receive(0) is None
     assert not consumer.connected
     assert not consumer.ack(held)
@@ -277,6 +278,29 @@ def test_after_a_kill_of_the_server_all_confirmed_messages_are_back(node, privat
     eventually(all_are_back, seconds=60, what=f"50 messages, seen {seen}")
     private_broker.publish(QUEUE, make_message(99))
     assert unit_of(eventually(lambda: consumer.receive(1))) == 99
+
+
+def test_a_full_queue_refuses_messages(node, private_broker, topology):
+    node.control("set_policy", "short", f"^{topology.queue(QUEUE)}$", '{"max-length": 2}', "--apply-to", "queues")
+
+    def publish_until_refused():
+        for number in range(20):  # the limit is overshot a little
+            private_broker.publish(QUEUE, make_message(number))
+
+    def is_taken():
+        try:
+            private_broker.publish(QUEUE, make_message())
+        except BrokerUnavailableError:
+            return False
+        return True
+
+    try:
+        with pytest.raises(BrokerUnavailableError, match="full"):
+            publish_until_refused()
+        private_broker.purge(QUEUE)
+        eventually(is_taken, what="the server notices some time later that there is room again")
+    finally:
+        node.control("clear_policy", "short")
 
 
 def test_a_connection_closed_by_an_operator_is_made_again(node, private_broker, consume):
