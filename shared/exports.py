@@ -89,6 +89,19 @@ class Export:
         """Yield the JSON Lines files, by name: what the flattener reads."""
         return (path for path in self.paths() if path.name.endswith(f".{JSONL}"))
 
+    def remove_leftovers(self) -> None:
+        """Delete what killed attempts left: their directories, locks and half-written small files.
+
+        Only when no attempt at a unit of the job can succeed any more. What cannot be deleted stays.
+        """
+        if self.directory.is_dir():
+            for path in self.directory.iterdir():
+                if path.name.startswith("."):
+                    shutil.rmtree(path, ignore_errors=True)
+                if path.name.startswith(".") or path.name.endswith(".lock"):
+                    with contextlib.suppress(OSError):
+                        path.unlink()
+
     def remove(self) -> None:
         """Delete the job's files, locks and attempts, and the collection's directory if that left it empty.
 
@@ -119,9 +132,13 @@ class LockFile:
         return stale
 
     def beat(self) -> None:
-        """Refresh the heartbeat if the lock file is still ours; a released one stays away, a successor's untouched."""
+        """Refresh the heartbeat if the lock file is still ours; a released one stays away, a successor's untouched.
+
+        It only informs: if the disk is full, or the directory gone, that is for the work itself to find out.
+        """
         if self._is_ours():
-            self._write()
+            with contextlib.suppress(OSError):
+                self._write()
 
     def release(self) -> None:
         """Remove the lock file if it is still ours: a successor's lock is not ours to remove."""
@@ -148,10 +165,14 @@ def read_lock(path: Path) -> dict[str, Any] | None:
     return content if isinstance(content, dict) else {}
 
 
-def replace_text(path: Path, text: str) -> None:
-    """Write a small file so that a reader sees the old content or the new, never a part."""
+def replace_text(path: Path, text: str, *, staging: Path | None = None) -> None:
+    """Write a small file so that a reader sees the old content or the new, never a part.
+
+    :param staging: a directory on the same file system to write it in first. Once someone has deleted that, the file
+        is not replaced: so an attempt that lost its claim, and its directory with it, cannot replace its successor's.
+    """
     # Not the process id: processes on several hosts may share the directory.
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    temporary = (staging or path.parent) / f".{path.name}.{uuid.uuid4().hex}"
     try:
         with temporary.open("w", encoding="utf-8") as file:
             file.write(text)

@@ -1,4 +1,4 @@
-"""Planning, cancelling and restarting a job, the same way for the scheduler, the command line and the API.
+"""Planning, cancelling, restarting and reviving a job, the same way for the scheduler, the command line and the API.
 
 What a person asks for is audited in the same transaction. Stopping work needs no message to anyone: the rows say that
 the work is no longer wanted, and whoever holds a unit finds out when it renews its lease, within a second.
@@ -6,15 +6,30 @@ the work is no longer wanted, and whoever holds a unit finds out when it renews 
 
 from collections.abc import Sequence
 
-from sqlalchemy import func, select, update
+from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from shared.broker import Broker
-from shared.db.models import Audit, Collection, Job, JobStatus, Result, Task, TaskStatus, Unit, UnitStatus
+from shared.db.models import (
+    Audit,
+    Collection,
+    DeadLetter,
+    Job,
+    JobStatus,
+    LetterKind,
+    LetterStatus,
+    Result,
+    Task,
+    TaskStatus,
+    Unit,
+    UnitStatus,
+    Wiping,
+)
 from shared.errors import BowerbirdError, BrokerUnavailableError
 from shared.logging import get_logger
 from shared.messages import EVENTS_QUEUE, JobPlanned
+from shared.pauses import require_not_paused
 from shared.tasks import spec_of
 
 log = get_logger()
@@ -38,8 +53,10 @@ def plan_job(session: Session, collection: Collection, *, plan: Sequence[str], k
     :param plan: task types in order; the collection's own plan goes before it.
     :raises JobInProgressError: the collection has an incomplete job (guarded by a unique index, so also against a
         process that inserts one at the same moment).
+    :raises PausedError: the collection is paused.
     :raises ConfigurationError: the plan names an unknown task type.
     """
+    require_not_paused(session, collection)
     types = list(collection.tasks_plan or plan)
     for task_type in types:
         spec_of(task_type)
@@ -96,27 +113,97 @@ def restart_job(session: Session, job_id: int, *, actor: str, from_task: str | N
     unfinished = [task.type for task in tasks if task.order < first.order and task.result != Result.OK]
     if unfinished:
         raise JobStateError(f"Job {job_id} cannot restart from {first.type}, because {unfinished[0]} is not OK.")
-    if job.archived and spec_of(first.type).reads_store:
-        raise JobStateError(
-            f"Job {job_id} cannot restart from {first.type}: its temporary data is deleted. "
-            f"Restart it from {tasks[0].type}, or run the collection again."
-        )
+    _require_input(job, tasks, first)
     again = [task for task in tasks if task.order >= first.order]
     _cancel_units(session, [task.id for task in again])
+    _settle_letters(session, DeadLetter.task_id.in_([task.id for task in again]), actor=actor)
     for task in again:
-        task.status, task.result, task.note, task.start, task.end = TaskStatus.PLANNED, Result.NONE, "", None, None
+        _plan_anew(task)
+    _run_again(session, job)
+    session.add(Audit(actor=actor, action="job restart", job_id=job_id, details={"from_task": first.type}))
+    log.info("job restarted", job=job_id, from_task=first.type, actor=actor)
+    return first.type
+
+
+def revive_units(session: Session, job_id: int, unit_ids: Sequence[int], *, actor: str) -> list[int]:
+    """Plan units again that failed for good, with all their attempts, and let their job go on from there.
+
+    Tasks that were skipped because of them are planned again, and the dead letters of the units are settled. Units
+    that are not failed (any more) are left alone, so that repeating this changes nothing.
+
+    :return: the units that were failed.
+    :raises JobStateError: no such job; it was cancelled; what the units, or tasks after them, read is deleted already.
+    :raises JobInProgressError: the collection has another incomplete job.
+    """
+    job = _locked(session, job_id)
+    failed = (Unit.id.in_(unit_ids), Unit.job_id == job_id, Unit.status == UnitStatus.COMPLETED)
+    rows = session.execute(
+        update(Unit)
+        .where(*failed, Unit.result == Result.FAILED)
+        .values(status=UnitStatus.PLANNED, result=Result.NONE, attempt=0, token=None, worker="", progress={})
+        .values(start=None, end=None, published_at=None, next_attempt_at=None, error="", traceback="")
+        .returning(Unit.id, Unit.task_id)
+        .execution_options(synchronize_session=False)
+    )
+    revived = {row.id: row.task_id for row in rows}
+    if not revived:
+        return []
+    tasks = _tasks(session, job_id)
+    mine = [task for task in tasks if task.id in revived.values()]
+    if any(task.result == Result.CANCELLED for task in tasks):
+        raise JobStateError(f"Job {job_id} was cancelled. Restart it: bowerbird job restart {job_id}")
+    _require_input(job, tasks, mine[0])
+    for task in mine:
+        task.status, task.result, task.note, task.end = TaskStatus.RUNNING, Result.NONE, "", None
+    for task in tasks:
+        if task.order > mine[0].order and task.result == Result.SKIPPED:
+            _plan_anew(task)
+    _run_again(session, job)
+    _settle_letters(session, DeadLetter.unit_id.in_(revived), actor=actor)
+    session.add(Audit(actor=actor, action="dead replay", job_id=job_id, details={"units": sorted(revived)}))
+    log.info("job revived", job=job_id, from_task=mine[0].type, units=len(revived), actor=actor)
+    return list(revived)
+
+
+def _require_input(job: Job, tasks: Sequence[Task], first: Task) -> None:
+    """Raise if the first task, or one that follows it, reads temporary data that is deleted and not made anew.
+
+    It stays deleted until a restart from the very first task: a later task's restart must not make it look whole.
+    """
+    readers = [task.type for task in tasks if task.order >= first.order and spec_of(task.type).reads_store]
+    if first is tasks[0]:
+        job.archived, job.wiping = False, Wiping.NONE
+    elif readers and (job.archived or job.wiping):
+        raise JobStateError(
+            f"Job {job.id} cannot go on from {first.type}: its temporary data is deleted, which {readers[0]} reads. "
+            f"Restart it from {tasks[0].type}, or run the collection again."
+        )
+
+
+def _plan_anew(task: Task) -> None:
+    task.status, task.result, task.note, task.start, task.end = TaskStatus.PLANNED, Result.NONE, "", None, None
+
+
+def _run_again(session: Session, job: Job) -> None:
     try:
         with session.begin_nested():
-            job.status, job.end, job.archived = JobStatus.RUNNING, None, False
+            job.status, job.end = JobStatus.RUNNING, None
             job.start = func.coalesce(job.start, func.now())
     except IntegrityError:
         other = _incomplete(session, job.collection_id)
         if other is None:
             raise
         raise JobInProgressError(other) from None
-    session.add(Audit(actor=actor, action="job restart", job_id=job_id, details={"from_task": first.type}))
-    log.info("job restarted", job=job_id, from_task=first.type, actor=actor)
-    return first.type
+
+
+def _settle_letters(session: Session, which: ColumnElement[bool], *, actor: str) -> None:
+    """Note that what these dead letters tell of is being done again."""
+    session.execute(
+        update(DeadLetter)
+        .where(which, DeadLetter.status == LetterStatus.OPEN, DeadLetter.kind == LetterKind.UNIT)
+        .values(status=LetterStatus.REPLAYED, resolved_at=func.now(), resolved_by=actor)
+        .execution_options(synchronize_session=False)
+    )
 
 
 def _incomplete(session: Session, collection_id: int) -> int | None:
@@ -127,6 +214,8 @@ def _locked(session: Session, job_id: int) -> Job:
     job = session.scalar(select(Job).where(Job.id == job_id).with_for_update(key_share=True))
     if job is None:
         raise JobStateError(f"There is no job {job_id}.")
+    if job.wiping == Wiping.ALL:
+        raise JobStateError(f"Job {job_id} is being deleted.")
     return job
 
 

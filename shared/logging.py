@@ -15,8 +15,10 @@ from structlog.typing import EventDict, Processor
 from shared.settings import Settings
 
 MAX_VALUE_CHARACTERS = 2_000
-# user:password@ in any URL, wherever it stands in a text.
-_CREDENTIALS = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*://)(?P<user>[^\s:/@]*):[^\s@/]+@")
+MAX_EXCEPTION_CHARACTERS = 20_000
+# user:password@ in any URL, wherever it stands in a text. The scheme's length is bounded, as otherwise a long word
+# without any URL would take time in the square of its length.
+_CREDENTIALS = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]{0,30}+://)(?P<user>[^\s:/@]*):[^\s@/]+@")
 
 
 def mask(text: str) -> str:
@@ -84,9 +86,26 @@ def get_logger() -> Any:
 def _clean(_logger: Any, _method: str, event: EventDict) -> EventDict:
     """Mask secrets and bound the length of every text: a log line must never carry a password or a whole record."""
     for key, value in event.items():
-        if isinstance(value, str):
-            text = mask(value)
-            if len(text) > MAX_VALUE_CHARACTERS and key != "exception":
-                text = f"{text[:MAX_VALUE_CHARACTERS]}… ({len(text)} characters)"
-            event[key] = text
+        if value is None or isinstance(value, int | float):
+            continue
+        text = value if isinstance(value, str) else str(value)
+        bounded = _end(text) if key == "exception" else _beginning(text)
+        if isinstance(value, str) or bounded != text:
+            event[key] = bounded
     return event
+
+
+def _beginning(text: str) -> str:
+    # Masked first, so that no password is cut in two; of twice as much, as the rest of a megabyte is not worth it.
+    shown = _printable(mask(text[: 2 * MAX_VALUE_CHARACTERS]))
+    return shown if len(text) <= MAX_VALUE_CHARACTERS else f"{shown[:MAX_VALUE_CHARACTERS]}… ({len(text)} characters)"
+
+
+def _end(text: str) -> str:
+    shown = _printable(mask(text[-2 * MAX_EXCEPTION_CHARACTERS :]))
+    return shown if len(text) <= MAX_EXCEPTION_CHARACTERS else f"…{shown[-MAX_EXCEPTION_CHARACTERS:]}"
+
+
+def _printable(text: str) -> str:
+    """Replace halves of surrogate pairs, which no stream takes."""
+    return text.encode("utf-8", "replace").decode()

@@ -4,18 +4,21 @@ Bodies are small JSON, validated here on both sides. ``schema_version`` changes 
 misread the new one; unknown members are ignored, so adding one does not change it.
 """
 
-import json
 import uuid
 from datetime import UTC, datetime
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import from_json
 
 from shared.errors import PermanentError
 from shared.tasks import TASKS
 
 EVENTS_QUEUE = "scheduler.events"
 MAX_BODY_BYTES = 65_536
+
+RowId = Annotated[int, Field(ge=0, le=2**63 - 1)]
+"""Number of a row: the database refuses to look for any other."""
 
 
 class Message(BaseModel):
@@ -44,9 +47,9 @@ class RunUnit(Message):
     """Order to a worker: claim this unit and do it. Repeats are harmless."""
 
     name: ClassVar[str] = "RunUnit"
-    unit_id: int
-    task_id: int
-    job_id: int
+    unit_id: RowId
+    task_id: RowId
+    job_id: RowId
     task_type: str
 
 
@@ -54,16 +57,16 @@ class JobPlanned(Message):
     """Event: a job row was inserted; the scheduler may start it now rather than at its next tick."""
 
     name: ClassVar[str] = "JobPlanned"
-    job_id: int
+    job_id: RowId
 
 
 class UnitCompleted(Message):
     """Event: a unit ended (its row says how); the scheduler may go on with the job."""
 
     name: ClassVar[str] = "UnitCompleted"
-    unit_id: int
-    task_id: int
-    job_id: int
+    unit_id: RowId
+    task_id: RowId
+    job_id: RowId
 
 
 Event = JobPlanned | UnitCompleted
@@ -97,6 +100,6 @@ def decode(name: str, body: bytes) -> Any:
 def describe(body: bytes) -> Any:
     """Return a body for people: its JSON value, or its text where it is none."""
     try:
-        return json.loads(body)
+        return from_json(body)  # which gives up on what is nested too deep
     except ValueError:
         return body.decode("utf-8", "backslashreplace")

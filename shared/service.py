@@ -14,8 +14,9 @@ from collections.abc import Callable
 from types import FrameType
 from typing import NoReturn
 
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError
 
+from shared.db.errors import is_temporary
 from shared.db.migrate import current_revision, head_revision, is_known
 from shared.errors import ConfigurationError
 from shared.logging import configure_logging, get_logger
@@ -100,7 +101,9 @@ def wait_for_database(url: str, stop: Stop) -> bool:
     while not stop:
         try:
             revision = current_revision(url)
-        except OperationalError as error:
+        except DBAPIError as error:
+            if not is_temporary(error):
+                raise
             log.warning("waiting for the database", error=str(error.orig).strip())
         else:
             if revision == head_revision() or (revision is not None and not is_known(revision)):

@@ -28,7 +28,11 @@ from shared.db.models import (
     UnitStatus,
 )
 from shared.errors import SupersededError
+from shared.messages import work_queue
+from shared.pauses import unit_is_paused
+from shared.tasks import TASKS
 
+MAX_ERROR_CHARACTERS = 4_000
 MAX_TRACEBACK_CHARACTERS = 20_000
 
 
@@ -74,20 +78,33 @@ class Note:
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why a unit could not be claimed. ``busy``: its holder is alive, ask again later; else there is nothing to do."""
+    """Why a unit could not be claimed. ``busy``: its holder is alive, ask again later; else drop the message."""
 
     reason: str
     busy: bool
 
 
+@dataclass(frozen=True)
+class Scope:
+    """Which units: those that meet everything that is given."""
+
+    queue: str | None = None
+    job_id: int | None = None
+    collection_id: int | None = None
+    since: timedelta | None = None
+    """Published within this time, or not yet."""
+
+
 def claim(session: Session, unit_id: int, *, worker: str, lease: timedelta, database_url: str) -> Assignment | Refusal:
     """Claim a unit: new token, attempt + 1, lease. In one conditional UPDATE, so one of many claimants wins.
 
-    Claimable: planned or queued, or running with an expired lease; in a running task of a running job.
+    Claimable: planned or queued, or running with an expired lease; in a running task of a running job; neither its
+    queue nor its collection is paused. A unit that is refused because it is paused is planned again: it will need a
+    message when it is resumed.
     """
     claimed = session.execute(
         update(Unit)
-        .where(Unit.id == unit_id, _claimable(), _wanted())
+        .where(Unit.id == unit_id, _claimable(), _wanted(), ~unit_is_paused())
         .values(
             status=UnitStatus.RUNNING,
             token=UNIT_TOKEN.next_value(),
@@ -139,6 +156,14 @@ def hold(session: Session, unit_id: int, token: int) -> None:
     held = session.scalar(select(Unit.id).where(_held(unit_id, token), _wanted()).with_for_update(of=Unit))
     if held is None:
         raise SupersededError(f"The claim {token} on unit {unit_id} is lost.")
+
+
+def held(session: Session) -> set[tuple[int, int]]:
+    """Return (unit id, token) of every unit that someone works on."""
+    rows = session.execute(
+        select(Unit.id, Unit.token).where(Unit.status == UnitStatus.RUNNING, Unit.token.is_not(None))
+    )
+    return {(row.id, row.token) for row in rows}
 
 
 def complete(session: Session, assignment: Assignment, output: dict[str, Any], notes: Sequence[Note]) -> None:
@@ -196,7 +221,7 @@ def put_off(session: Session, unit_id: int, token: int, *, error: str, traceback
         Unit.next_attempt_at: func.now() + delay,
         Unit.lease_until: None,
         Unit.worker: "",
-        Unit.error: error,
+        Unit.error: error[:MAX_ERROR_CHARACTERS],
         Unit.traceback: traceback[-MAX_TRACEBACK_CHARACTERS:],
     }
     return _update_held(session, unit_id, token, values)
@@ -209,10 +234,24 @@ def fail(session: Session, unit_id: int, token: int, *, error: str, traceback: s
         Unit.result: Result.FAILED,
         Unit.end: func.now(),
         Unit.lease_until: None,
-        Unit.error: error,
+        Unit.error: error[:MAX_ERROR_CHARACTERS],
         Unit.traceback: traceback[-MAX_TRACEBACK_CHARACTERS:],
     }
     return _update_held(session, unit_id, token, values)
+
+
+def storable(text: str) -> str:
+    """Return a text as PostgreSQL takes it: without NUL and halves of surrogate pairs, wherever it came from."""
+    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+
+
+def storable_json(value: Any) -> Any:
+    """Return a JSON value with every text in it, names too, as :func:`storable` makes it."""
+    if isinstance(value, str):
+        return storable(value)
+    if isinstance(value, dict):
+        return {storable_json(name): storable_json(member) for name, member in value.items()}
+    return [storable_json(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def hand_back(session: Session, unit_id: int, token: int) -> bool:
@@ -261,7 +300,7 @@ def to_publish(
     """Return (unit id, task id, job id, task type) of units that need a message, oldest first, of one job or of all.
 
     Planned ones (a scheduler committed them and has not published them yet); queued ones that nobody claimed in time:
-    the broker lost them or is slow, and a repeated message is harmless.
+    the broker lost them or is slow, and a repeated message is harmless. Not those that are paused.
     """
     due = or_(
         Unit.status == UnitStatus.PLANNED,
@@ -270,7 +309,32 @@ def to_publish(
     statement = select(Unit.id, Unit.task_id, Unit.job_id, Task.type).join(Task, Task.id == Unit.task_id)
     if job_id is not None:
         statement = statement.where(Unit.job_id == job_id)
-    return list(session.execute(statement.where(due, _wanted()).order_by(Unit.id).limit(limit)).all())
+    due = and_(due, _wanted(), ~unit_is_paused())
+    return list(session.execute(statement.where(due).order_by(Unit.id).limit(limit)).all())
+
+
+def waiting(session: Session, scope: Scope, *, after: int, limit: int) -> list[Any]:
+    """Return (unit id, task id, job id, task type) of a scope's units that wait for a worker, by id, over ``after``.
+
+    Planned or queued; not those that are paused, nor those that wait for the time of their next attempt.
+    """
+    statement = (
+        select(Unit.id, Unit.task_id, Unit.job_id, Task.type)
+        .join(Task, Task.id == Unit.task_id)
+        .join(Job, Job.id == Unit.job_id)
+    )
+    queued = [Unit.status == UnitStatus.QUEUED, Unit.published_at <= func.now()]
+    if scope.since is not None:
+        queued.append(Unit.published_at >= func.now() - scope.since)
+    if scope.queue is not None:
+        types = [task_type for task_type, spec in TASKS.items() if work_queue(spec.service) == scope.queue]
+        statement = statement.where(Task.type.in_(types))
+    if scope.job_id is not None:
+        statement = statement.where(Unit.job_id == scope.job_id)
+    if scope.collection_id is not None:
+        statement = statement.where(Job.collection_id == scope.collection_id)
+    due = and_(or_(Unit.status == UnitStatus.PLANNED, and_(*queued)), _wanted(), ~unit_is_paused())
+    return list(session.execute(statement.where(due, Unit.id > after).order_by(Unit.id).limit(limit)).all())
 
 
 def _claimable() -> ColumnElement[bool]:
@@ -311,6 +375,16 @@ def _refusal(session: Session, unit_id: int) -> Refusal:
     ).one_or_none()
     if row is None:
         return Refusal("the unit does not exist", busy=False)
+    if _plan_if_paused(session, unit_id):
+        return Refusal("its queue or its collection is paused", busy=False)
     if row.task == TaskStatus.RUNNING and row.job == JobStatus.RUNNING and row.status != UnitStatus.COMPLETED:
         return Refusal(f"the unit is being worked on by {row.worker}", busy=True)
     return Refusal(f"the unit is {row.status}, its task {row.task}, its job {row.job}", busy=False)
+
+
+def _plan_if_paused(session: Session, unit_id: int) -> bool:
+    """Give a unit that waits for a worker the state of one that needs a message; return False if it is not paused."""
+    open_status = Unit.status.in_([UnitStatus.PLANNED, UnitStatus.QUEUED])
+    statement = update(Unit).where(Unit.id == unit_id, open_status, _wanted(), unit_is_paused())
+    statement = statement.values(status=UnitStatus.PLANNED, next_attempt_at=None).returning(Unit.id)
+    return session.execute(statement.execution_options(synchronize_session=False)).first() is not None

@@ -52,6 +52,7 @@ from shared.db.models import (
     UpdateFrequency,
 )
 from shared.exports import CSV, JSONL, XLSX, split_name
+from shared.pauses import collection_is_paused
 
 SOURCE_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,99}")
 MAX_ID_DIGITS = 18  # a number of more digits may be out of bigint's range, and is no row's id
@@ -87,7 +88,7 @@ _JOB_COLUMNS = (
     "coverage",
 )
 _MACHINE_KEYS = frozenset({"host", "pid", "worker", "traceback"})
-_URL = re.compile(r"([a-z][a-z0-9+.-]*://)(?:[^\s/]*@)?([^\s?#'\"]*)(?:[?#][^\s'\"]*)?", re.IGNORECASE)
+_URL = re.compile(r"([a-z][a-z0-9+.-]{0,30}+://)(?:[^\s/]*@)?([^\s?#'\"]*)(?:[?#][^\s'\"]*)?", re.IGNORECASE)
 
 
 class View(BaseModel):
@@ -223,6 +224,7 @@ class OperatorCollectionView(CollectionView):
     source: str = Field(description="What the collector reads: a path or a URL.")
     options: dict[str, Any]
     tasks_plan: list[str] | None = Field(description="Its own plan of tasks; null: the setting's.")
+    paused: bool = Field(description="Nothing new of it is started until an operator resumes it.")
 
 
 @overload
@@ -279,6 +281,7 @@ def _collections(*, public_only: bool) -> "Select[*tuple[Any, ...]]":
             func.coalesce(Job.ocid_prefix, "").label("ocid_prefix"),
             func.coalesce(Job.license, "").label("license"),
             func.coalesce(Job.publication_policy, "").label("job_publication_policy"),
+            collection_is_paused().label("paused"),
         )
         .select_from(Collection)
         .outerjoin(Job, Job.id == Collection.active_job_id)

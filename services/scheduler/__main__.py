@@ -1,8 +1,13 @@
-"""``python -m services.scheduler``: the loop. ``--once`` makes one pass and ends, ``--dry-run`` says what is due."""
+"""``python -m services.scheduler``: the loop. ``--once`` makes one pass and ends, ``--dry-run`` says what is due.
+
+``--delete-jobs`` applies retention now, for whoever is named; with ``--dry-run`` it says what would go.
+"""
 
 import argparse
 import functools
 import time
+import traceback
+from collections.abc import Iterator
 from datetime import timedelta
 
 from sqlalchemy.exc import DBAPIError
@@ -24,13 +29,15 @@ TURN_SECONDS = 1.0
 EVENTS_PREFETCH = 10
 
 
-def schedule(settings: Settings, database_url: str, stop: Stop, *, once: bool, dry_run: bool) -> None:
+def schedule(
+    settings: Settings, database_url: str, stop: Stop, *, once: bool, dry_run: bool, delete_jobs: str | None
+) -> None:
     """Be the scheduler until asked to stop, or for one pass."""
     engine = make_engine(database_url, application_name="bowerbird scheduler")
     broker = open_broker(settings, database_url)
     scheduler = Scheduler(settings, make_sessions(engine), broker)
-    if dry_run:
-        for line in scheduler.explain():
+    if dry_run or delete_jobs:
+        for line in _words(scheduler, dry_run=dry_run, delete_jobs=delete_jobs):
             print(line)  # noqa: T201  what the command is for
     elif once:
         broker.declare()
@@ -52,10 +59,16 @@ def schedule(settings: Settings, database_url: str, stop: Stop, *, once: bool, d
     engine.dispose()
 
 
+def _words(scheduler: Scheduler, *, dry_run: bool, delete_jobs: str | None) -> Iterator[str]:
+    if delete_jobs is None:
+        return scheduler.explain()
+    return scheduler.explain_deletion() if dry_run else scheduler.delete_old_jobs(actor=delete_jobs)
+
+
 def _loop(scheduler: Scheduler, consumer: Consumer, settings: Settings, stop: Stop) -> None:
     heartbeat = Heartbeat(settings, "scheduler")
     next_tick = 0.0
-    wiping = False  # temporary data is left to delete: between events, some at a time
+    wiping = False  # something is left to delete: between events, some at a time
     while not stop:
         heartbeat.beat()
         try:
@@ -67,7 +80,7 @@ def _loop(scheduler: Scheduler, consumer: Consumer, settings: Settings, stop: St
             if delivery is not None:
                 wiping = _handle(scheduler, consumer, delivery) or wiping
             elif wiping:
-                wiping = scheduler.archive()
+                wiping = scheduler.clean_up()
         except DBAPIError as error:
             if not is_temporary(error):
                 raise
@@ -79,12 +92,14 @@ def _loop(scheduler: Scheduler, consumer: Consumer, settings: Settings, stop: St
 def _handle(scheduler: Scheduler, consumer: Consumer, delivery: Delivery) -> bool:
     """Handle an event; return whether its job ended."""
     try:
-        event = decode(delivery.type, delivery.body)
-        ended = scheduler.process(event.job_id, wait=True)
-    except PermanentError as error:
-        log.error("event rejected", message=delivery.message_id, reason=str(error))
-        consumer.reject(delivery, str(error))
-        return False
+        try:
+            event = decode(delivery.type, delivery.body)
+            ended = scheduler.process(event.job_id, wait=True)
+        except PermanentError as error:
+            scheduler.refuse(delivery, str(error), traceback.format_exc())
+            log.error("event rejected", message=delivery.message_id, reason=str(error))
+            consumer.reject(delivery, str(error))
+            return False
     except DBAPIError:
         consumer.retry(delivery, timedelta(seconds=TURN_SECONDS))
         raise
@@ -97,8 +112,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="bowerbird scheduler", description=__doc__)
     parser.add_argument("--once", action="store_true", help="make one pass (plan, start, repair, wipe) and end")
     parser.add_argument("--dry-run", action="store_true", help="say what a pass would do; change nothing")
+    parser.add_argument("--delete-jobs", metavar="WHO", help="delete old jobs as retention says, for the audit's WHO")
     arguments = parser.parse_args()
-    run_service("scheduler", functools.partial(schedule, once=arguments.once, dry_run=arguments.dry_run))
+    run_service("scheduler", functools.partial(schedule, **vars(arguments)))
 
 
 if __name__ == "__main__":

@@ -41,6 +41,21 @@ job_app = typer.Typer(
     cls=JobGroup, no_args_is_help=True, rich_markup_mode="markdown", help="Show and steer a job: `bowerbird job 7`."
 )
 app.add_typer(job_app, name="job", rich_help_panel=COLLECTIONS)
+dead_app = typer.Typer(
+    cls=JobGroup,
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    help="Dead letters: units that gave up, messages nobody understood. List, replay, discard.",
+)
+app.add_typer(dead_app, name="dead", rich_help_panel=OPERATION)
+pause_app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    help="Start nothing new of a collection, or from a queue. Work that runs finishes.",
+)
+app.add_typer(pause_app, name="pause", rich_help_panel=OPERATION)
+resume_app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", help="End a pause.")
+app.add_typer(resume_app, name="resume", rich_help_panel=OPERATION)
 
 
 def command(
@@ -333,6 +348,176 @@ def status(
     status(watch=watch, as_json=as_json)
 
 
+LetterIds = Annotated[list[int] | None, typer.Argument(help="Numbers of dead letters.", metavar="[LETTER]...", min=1)]
+OfJob = Annotated[int | None, typer.Option("--job", metavar="JOB", help="Only those of this job.", min=1)]
+OfCollection = Annotated[str | None, typer.Option("--collection", metavar="NAME", help="Only those of its jobs.")]
+OfQueue = Annotated[str | None, typer.Option("--queue", metavar="QUEUE", help="Only those of this queue: `exporter`.")]
+OfReason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Only those whose reason contains this.")]
+Since = Annotated[
+    str | None, typer.Option("--since", metavar="TIME", help="Only those of this last time: `90m`, `2d`.")
+]
+Every = Annotated[bool, typer.Option("--all", help="All of them, where nothing else is said.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Only say what would be done.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before more than one.")]
+
+
+@command("list", panel=OPERATION, of=dead_app)
+def dead_list(
+    ids: LetterIds = None,
+    *,
+    job: OfJob = None,
+    collection: OfCollection = None,
+    queue: OfQueue = None,
+    reason: OfReason = "",
+    since: Since = None,
+    resolved: Annotated[bool, typer.Option("--resolved", help="Also those that were replayed or discarded.")] = False,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many.")] = 50,
+    as_json: Json = False,
+) -> None:
+    """List dead letters, the newest first.
+
+    Example: `bowerbird dead list --queue exporter --since 2d --reason "disk"`
+    """
+    from shared.cli.dead import list_dead, selection
+
+    chosen = selection(ids, job=job, collection=collection, queue=queue, reason=reason, since=since, resolved=resolved)
+    list_dead(chosen, limit=limit, as_json=as_json)
+
+
+@command("show", panel=OPERATION, of=dead_app)
+def dead_show(
+    ids: Annotated[list[int], typer.Argument(help="Numbers of dead letters.", metavar="LETTER...", min=1)],
+    *,
+    as_json: Json = False,
+) -> None:
+    """Show dead letters with traceback and original body. `dead 7` is short for `dead show 7`."""
+    from shared.cli.dead import show_dead
+
+    show_dead(ids, as_json=as_json)
+
+
+@command("replay", panel=OPERATION, of=dead_app)
+def dead_replay(
+    ids: LetterIds = None,
+    *,
+    job: OfJob = None,
+    collection: OfCollection = None,
+    queue: OfQueue = None,
+    reason: OfReason = "",
+    since: Since = None,
+    every: Every = False,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    as_json: Json = False,
+) -> None:
+    """Try dead letters again: a unit from its first attempt, with its job going on; a message as it was.
+
+    Repeating it changes nothing. Status 1 if one is refused; the reason says what to do.
+
+    Example: `bowerbird dead replay --job 7`
+    """
+    from shared.cli.dead import act, selection
+
+    chosen = selection(ids, job=job, collection=collection, queue=queue, reason=reason, since=since, every=every)
+    act("replay", chosen, dry_run=dry_run, yes=yes, as_json=as_json)
+
+
+@command("discard", panel=OPERATION, of=dead_app)
+def dead_discard(
+    ids: LetterIds = None,
+    *,
+    job: OfJob = None,
+    collection: OfCollection = None,
+    queue: OfQueue = None,
+    reason: OfReason = "",
+    since: Since = None,
+    every: Every = False,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    as_json: Json = False,
+) -> None:
+    """Settle dead letters without trying them again. They stay in `dead list --resolved`.
+
+    Example: `bowerbird dead discard --collection moldova --yes`
+    """
+    from shared.cli.dead import act, selection
+
+    chosen = selection(ids, job=job, collection=collection, queue=queue, reason=reason, since=since, every=every)
+    act("discard", chosen, dry_run=dry_run, yes=yes, as_json=as_json)
+
+
+@command(panel=OPERATION)
+def replay(
+    *,
+    since: Annotated[
+        str | None,
+        typer.Option("--since", metavar="TIME", help="Published within this time: `90m`, `2d`. Default: ever."),
+    ] = None,
+    queue: OfQueue = None,
+    job: OfJob = None,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+) -> None:
+    """Publish the messages of waiting work again, after a broker lost them. Harmless where they still exist.
+
+    The scheduler does so too, some time after a message was published; this is for now.
+
+    Example: `bowerbird replay --since 1h --queue exporter`
+    """
+    from shared.cli.steer import replay
+
+    replay(since=since, queue=queue, job_id=job, dry_run=dry_run, as_json=as_json)
+
+
+QueueName = Annotated[
+    str, typer.Argument(help="A worker service: `collector`, `exporter`, …; or its queue.", metavar="QUEUE")
+]
+
+
+@command("collection", panel=OPERATION, of=pause_app)
+def pause_collection(name: Name, *, as_json: Json = False) -> None:
+    """Start no job, task or unit of a collection until it is resumed.
+
+    Example: `bowerbird pause collection moldova`
+    """
+    from shared.cli.steer import pause
+
+    pause("collection", name, as_json=as_json)
+
+
+@command("queue", panel=OPERATION, of=pause_app)
+def pause_queue(name: QueueName, *, as_json: Json = False) -> None:
+    """Let no worker of a service take anything up until its queue is resumed.
+
+    Example: `bowerbird pause queue exporter`
+    """
+    from shared.cli.steer import pause
+
+    pause("queue", name, as_json=as_json)
+
+
+@command("collection", panel=OPERATION, of=resume_app)
+def resume_collection(name: Name, *, as_json: Json = False) -> None:
+    """Go on with a collection.
+
+    Example: `bowerbird resume collection moldova`
+    """
+    from shared.cli.steer import resume
+
+    resume("collection", name, as_json=as_json)
+
+
+@command("queue", panel=OPERATION, of=resume_app)
+def resume_queue(name: QueueName, *, as_json: Json = False) -> None:
+    """Go on with a queue.
+
+    Example: `bowerbird resume queue exporter`
+    """
+    from shared.cli.steer import resume
+
+    resume("queue", name, as_json=as_json)
+
+
 @command(panel=OPERATION)
 def migrate(
     *,
@@ -360,6 +545,20 @@ def settings(
     from shared.cli.services import settings_table
 
     settings_table(markdown=markdown, as_json=as_json)
+
+
+@command("delete-jobs", panel=OPERATION)
+def delete_jobs(*, dry_run: DryRun = False) -> None:
+    """Delete jobs that are not needed any longer, and say of each job why it stays or goes.
+
+    Unsuccessful ones after 180 days; older successful ones, but never the active job, the newest beside it, or one with
+    over 10% more records. The scheduler does so after each success.
+
+    Example: `bowerbird delete-jobs --dry-run`
+    """
+    from shared.cli.retention import delete_jobs
+
+    delete_jobs(dry_run=dry_run)
 
 
 @command(panel=SERVICES)

@@ -123,7 +123,7 @@ def collections(*, as_json: bool) -> None:
             (
                 row.source_id,
                 row.title,
-                "frozen" if row.frozen else row.retrieval_frequency.lower() or "on request",
+                "paused" if row.paused else "frozen" if row.frozen else row.retrieval_frequency.lower() or "on request",
                 row.public,
                 row.last_retrieved,
                 row.active_job_id and str(row.active_job_id),

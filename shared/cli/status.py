@@ -14,10 +14,12 @@ from shared.cli.errors import explain
 from shared.cli.output import cell, new_table, out, printable, show_json
 from shared.cli.watch import read_job
 from shared.db.models import JobStatus
+from shared.dead_letters import count_open
 from shared.errors import BrokerUnavailableError
 from shared.health import is_alive_anywhere
 from shared.logging import mask
 from shared.messages import queues
+from shared.pauses import list_pauses
 from shared.settings import Settings
 from shared.supervisor import SERVICES, SupervisorLock, answers, base_url
 from shared.views import JobView, TaskView, list_jobs
@@ -69,6 +71,8 @@ def facts(settings: Settings, url: str, sessions: sessionmaker[Session], broker:
             for state in (JobStatus.RUNNING, JobStatus.PLANNED)
             for summary in list_jobs(session, public_only=False, status=state, limit=MAX_JOBS)
         ]
+        pauses = list_pauses(session)
+        dead = count_open(session)
     return {
         "database": mask(url),
         "broker": mask(settings.broker_url or url),
@@ -77,7 +81,8 @@ def facts(settings: Settings, url: str, sessions: sessionmaker[Session], broker:
         "supervisor": supervisor,
         "services": {service: _is_alive(settings, service, supervisor) for service in SERVICES},
         "queues": depths,
-        "dead_letters": sum(depth["dead"] for depth in depths.values()) if depths is not None else None,
+        "dead_letters": dead,
+        "paused": pauses,
         "jobs": [read_job(sessions, job_id) for job_id in incomplete],
     }
 
@@ -105,6 +110,7 @@ def _picture(state: dict[str, Any]) -> RenderableType:
         _services(state),
         Text(),
         _queues(state),
+        *_trouble(state),
         Text(),
         _jobs(state["jobs"]),
     )
@@ -131,6 +137,19 @@ def _queues(state: dict[str, Any]) -> RenderableType:
         dead = Text(str(depth["dead"]), style="red" if depth["dead"] else "")
         table.add_row(cell(queue), cell(depth["ready"]), cell(depth["waiting"]), dead)
     return table
+
+
+def _trouble(state: dict[str, Any]) -> list[Text]:
+    lines = [
+        Text(
+            printable(f"Paused: {pause.kind} {pause.name}, since {pause.since:%Y-%m-%d %H:%M} UTC, by {pause.actor}"),
+            style="yellow",
+        )
+        for pause in state["paused"]
+    ]
+    if dead := state["dead_letters"]:
+        lines.append(Text(f"Dead letters: {dead:,}. See them: bowerbird dead list", style="red"))
+    return lines
 
 
 def _jobs(jobs: list[JobView]) -> RenderableType:

@@ -74,6 +74,29 @@ class NoteLevel(StrEnum):
     UNKNOWN = "UNKNOWN"
 
 
+class Wiping(StrEnum):
+    """What of a job is being deleted, some at a time: nothing, its temporary data, all of it."""
+
+    NONE = ""
+    TEMPORARY = "TEMPORARY"
+    ALL = "ALL"
+
+
+class LetterKind(StrEnum):
+    """What a dead letter is about: a unit that gave up, or a message that nobody understood."""
+
+    UNIT = "UNIT"
+    MESSAGE = "MESSAGE"
+
+
+class LetterStatus(StrEnum):
+    """What became of a dead letter."""
+
+    OPEN = "OPEN"
+    REPLAYED = "REPLAYED"
+    DISCARDED = "DISCARDED"
+
+
 class Region(StrEnum):
     """Regions of the Data Registry: Middle East and Africa, Asia, Eastern Europe and Central Asia, …"""
 
@@ -210,6 +233,8 @@ class Job(Timestamps, Base):
     """What task managers need to find again, and counts of records by stage."""
     archived: Mapped[bool] = mapped_column(server_default=FALSE)
     """Temporary data is deleted."""
+    wiping: Mapped[str] = mapped_column(server_default=EMPTY_TEXT)
+    """What is being deleted: set before the first row goes, so that nobody reads the rest and the next pass goes on."""
     keep_all_data: Mapped[bool] = mapped_column(server_default=FALSE)
     coverage: Mapped[dict[str, int]] = mapped_column(server_default=EMPTY_OBJECT)
     """Path → in how many places it is not empty (Cardinal's paths)."""
@@ -239,11 +264,13 @@ class Job(Timestamps, Base):
 
     __table_args__ = (
         CheckConstraint(_values("status", JobStatus), name="status"),
+        CheckConstraint(_values("wiping", Wiping), name="wiping"),
         Index("ix_job_collection_id_start", "collection_id", "start"),
         # One job at a time, whoever inserts it: scheduler, command line or API.
         Index("uq_job_incomplete", "collection_id", unique=True, postgresql_where=text("status <> 'COMPLETED'")),
         Index("ix_job_incomplete", "id", postgresql_where=text("status <> 'COMPLETED'")),
         Index("ix_job_unarchived", "id", postgresql_where=text("status = 'COMPLETED' AND NOT archived")),
+        Index("ix_job_deleted", "id", postgresql_where=text("wiping = 'ALL'")),
     )
 
 
@@ -286,7 +313,11 @@ class TaskNote(Base):
     data: Mapped[dict[str, Any]] = mapped_column(server_default=EMPTY_OBJECT)
     created: Mapped[datetime] = mapped_column(server_default=func.now())
 
-    __table_args__ = (CheckConstraint(_values("level", NoteLevel), name="level"), Index(None, "task_id", "level"))
+    __table_args__ = (
+        CheckConstraint(_values("level", NoteLevel), name="level"),
+        Index(None, "task_id", "level"),
+        Index(None, "unit_id"),
+    )
 
 
 UNIT_TOKEN = Sequence("unit_token", metadata=Base.metadata)
@@ -348,6 +379,64 @@ class Audit(Base):
     __table_args__ = (Index("ix_audit_job_id", "job_id"),)
 
 
+class DeadLetter(Base):
+    """Something that was given up (shared/dead_letters.py). A row a unit or message: one that dies again is open again.
+
+    Rows about a job go with it.
+    """
+
+    __tablename__ = "dead_letter"
+
+    id: Mapped[int] = mapped_column(Identity(), primary_key=True)
+    kind: Mapped[str] = mapped_column()
+    status: Mapped[str] = mapped_column(server_default=text("'OPEN'"))
+    queue: Mapped[str] = mapped_column()
+    """Without the broker's prefix."""
+    key: Mapped[str] = mapped_column()
+    """Which unit or message of the queue: what makes recording repeatable."""
+    type: Mapped[str] = mapped_column(server_default=EMPTY_TEXT)
+    message_id: Mapped[str] = mapped_column(server_default=EMPTY_TEXT)
+    body: Mapped[bytes] = mapped_column()
+    """As it was received; the beginning of one that is very large."""
+    body_bytes: Mapped[int] = mapped_column()
+    """Size of the whole body."""
+    reason: Mapped[str] = mapped_column()
+    traceback: Mapped[str] = mapped_column(server_default=EMPTY_TEXT)
+    attempts: Mapped[int] = mapped_column()
+    """How often the unit was tried since it was planned, or the message refused."""
+    job_id: Mapped[int | None] = mapped_column(ForeignKey("job.id", ondelete="CASCADE"))
+    task_id: Mapped[int | None] = mapped_column()
+    """No foreign key, as with the unit: what a message says of them may be wrong."""
+    unit_id: Mapped[int | None] = mapped_column()
+    first_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    last_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    resolved_at: Mapped[datetime | None] = mapped_column()
+    resolved_by: Mapped[str] = mapped_column(server_default=EMPTY_TEXT)
+
+    __table_args__ = (
+        CheckConstraint(_values("kind", LetterKind), name="kind"),
+        CheckConstraint(_values("status", LetterStatus), name="status"),
+        UniqueConstraint("queue", "key"),
+        Index("ix_dead_letter_job_id", "job_id"),
+        Index("ix_dead_letter_open", "id", postgresql_where=text("status = 'OPEN'")),
+    )
+
+
+class Pause(Base):
+    """A collection or a queue that an operator has paused (shared/pauses.py). No row: not paused."""
+
+    __tablename__ = "pause"
+
+    id: Mapped[int] = mapped_column(Identity(), primary_key=True)
+    collection_id: Mapped[int | None] = mapped_column(ForeignKey("collection.id", ondelete="CASCADE"), unique=True)
+    queue: Mapped[str | None] = mapped_column(unique=True)
+    """Without the broker's prefix."""
+    actor: Mapped[str] = mapped_column()
+    created: Mapped[datetime] = mapped_column(server_default=func.now())
+
+    __table_args__ = (CheckConstraint("num_nonnulls(collection_id, queue) = 1", name="one_thing"),)
+
+
 class File(Base):
     """A published file of a job. ``manifest.json`` is written from these rows."""
 
@@ -364,7 +453,7 @@ class File(Base):
 
     job: Mapped[Job] = relationship(back_populates="files")
 
-    __table_args__ = (UniqueConstraint("job_id", "name"),)
+    __table_args__ = (UniqueConstraint("job_id", "name"), Index(None, "unit_id"))
 
 
 class Record(Base):

@@ -17,12 +17,13 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from multiprocessing.connection import Connection
 from typing import Any, Literal
 
 import structlog
-from sqlalchemy import select
+from sqlalchemy import select, text
 from sqlalchemy.orm import Session, sessionmaker
 
 from shared import exports, units
@@ -33,8 +34,8 @@ from shared.errors import PermanentError, SupersededError, TemporaryError
 from shared.logging import configure_logging, get_logger
 from shared.settings import Settings
 from shared.tasks import TASKS, load
-from shared.units import Assignment
-from shared.worker.context import Work
+from shared.units import Assignment, storable
+from shared.worker.context import Work, bounded_output
 
 log = get_logger()
 
@@ -113,7 +114,9 @@ def _attempt(
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # noqa: BLE001  the edge; and a panic of a Rust library is no Exception
-        return _failure(error)
+        outcome = _failure(error)
+        # What it says may come from the data: neither database nor broker take NUL or half a surrogate pair.
+        return replace(outcome, error=storable(outcome.error), traceback=storable(outcome.traceback))
     finally:
         if work is not None:
             work.remove_directories()
@@ -138,22 +141,51 @@ def _commit(work: Work, output: dict[str, Any]) -> None:
     """Make the outcome true at once, while the claim holds: files renamed, rows and manifest written, unit completed.
 
     The job's row lock puts the units of one job in order here, as each rewrites the manifest. If we die between rename
-    and commit, the files are there without rows; the next attempt replaces them.
+    and commit, the files are there without rows; the next attempt replaces them, or removes them.
     """
     session, assignment = work.session, work.assignment
-    session.execute(select(Job.id).where(Job.id == assignment.job_id).with_for_update(key_share=True))
+    output = bounded_output(output)
+    _lock_job(work)
     units.hold(session, assignment.unit_id, assignment.token)
     stale = units.record_files(session, assignment, work.files)
     units.complete(session, assignment, output, work.notes)
     for file in work.files:
         file.path.replace(work.export.path(file.name))
+    listed = _files(work)
     if work.files or stale:
-        rows = session.scalars(select(File).where(File.job_id == assignment.job_id).order_by(File.name)).all()
-        text = exports.manifest(assignment.source_id, assignment.job_id, _file_facts(rows))
-        exports.replace_text(work.export.directory / exports.MANIFEST, text)
+        manifest = exports.manifest(assignment.source_id, assignment.job_id, _file_facts(listed))
+        exports.replace_text(work.export.directory / exports.MANIFEST, manifest, staging=work.staging)
     session.commit()
-    for name in stale:
-        work.export.path(name).unlink(missing_ok=True)
+    if {path.name for path in work.export.paths()} - {row.name for row in listed}:
+        _remove_unlisted(work)
+
+
+def _remove_unlisted(work: Work) -> None:
+    """Delete files that have no row: this unit no longer makes them, or an attempt died between rename and commit.
+
+    Asks again, under the job's lock: we may have been frozen since the commit, and the job restarted meanwhile.
+    """
+    _lock_job(work)
+    listed = {row.name for row in _files(work)}
+    for path in work.export.paths():
+        if path.name not in listed:
+            path.unlink(missing_ok=True)
+    work.session.commit()
+
+
+def _lock_job(work: Work) -> None:
+    """Lock the job's row for the rest of the transaction; for a lease at most, should we be frozen while we hold it.
+
+    The scheduler, other units of the job and the parent process wait for it. From here on the server cuts off a client
+    that is silent for so long.
+    """
+    silence = work.settings.lease // timedelta(milliseconds=1)
+    work.session.execute(text(f"SET LOCAL idle_in_transaction_session_timeout = {silence}"))
+    work.session.execute(select(Job.id).where(Job.id == work.job_id).with_for_update(key_share=True))
+
+
+def _files(work: Work) -> Sequence[File]:
+    return work.session.scalars(select(File).where(File.job_id == work.job_id).order_by(File.name)).all()
 
 
 def _file_facts(rows: Sequence[File]) -> list[dict[str, Any]]:

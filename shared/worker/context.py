@@ -11,6 +11,7 @@ the text names the file and the place, and what to do).
 
 import contextlib
 import hashlib
+import json
 import os
 import shutil
 import tempfile
@@ -25,12 +26,19 @@ from sqlalchemy.orm import Session
 
 from shared.db import connect
 from shared.db.models import NoteLevel
+from shared.errors import PermanentError
 from shared.exports import Export, LockFile, split_name
 from shared.settings import Settings
-from shared.units import Assignment, Note, PublishedFile
+from shared.units import Assignment, Note, PublishedFile, storable, storable_json
 
 PROGRESS_INTERVAL_SECONDS = 0.5
 HASH_BLOCK_BYTES = 1 << 20
+MAX_NOTES = 1_000
+"""Notes that one unit leaves; of more, the number is noted."""
+MAX_NOTE_CHARACTERS = 4_000
+MAX_NOTE_DATA_BYTES = 65_536
+MAX_OUTPUT_BYTES = 16 * 1024**2
+"""What a handler may return, as JSON: the scheduler reads the outputs of a task's units at once."""
 
 
 @dataclass
@@ -45,6 +53,7 @@ class Work:
     files: list[PublishedFile] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
     _reported_at: float = 0.0
+    _notes_left_out: int = 0
 
     @property
     def params(self) -> dict[str, Any]:
@@ -133,8 +142,17 @@ class Work:
             self.report("progress", {"done": done, "of": of} | ({} if total is None else {"total": total}))
 
     def note(self, note: str, *, level: NoteLevel = NoteLevel.WARNING, **data: Any) -> None:
-        """Leave a note on the task. Notes of an attempt that does not complete are dropped with it."""
-        self.notes.append(Note(level, note, data))
+        """Leave a note on the task. Notes of an attempt that does not complete are dropped with it.
+
+        What is too much is told, not refused: long texts are cut, large data is left out, and of more than
+        :data:`MAX_NOTES` only the number is kept.
+        """
+        if len(self.notes) < MAX_NOTES:
+            self.notes.append(Note(level, storable(note)[:MAX_NOTE_CHARACTERS], _bounded_data(data)))
+            return
+        self._notes_left_out += 1
+        text = f"{self._notes_left_out:,} more notes were left out."
+        self.notes[MAX_NOTES:] = [Note(NoteLevel.WARNING, text, {"count": self._notes_left_out})]
 
     @contextlib.contextmanager
     def lock(self, name: str) -> Iterator[None]:
@@ -163,10 +181,32 @@ class Work:
     def remove_leftovers(self) -> None:
         """Delete what earlier attempts at the unit left. Called by the runtime right after the claim.
 
-        If one of them is frozen rather than dead, this breaks it; it could not commit anyway.
+        If one of them is frozen rather than dead, this breaks it; it could not commit anyway. Later attempts are
+        spared: whoever was frozen between its claim and this call is itself the one that cannot commit.
         """
-        _remove(self.export.attempt_directories(self.assignment.unit_id))
-        _remove(self.settings.scratch.glob(f"unit-{self.assignment.unit_id}-*"))
+        unit_id = self.assignment.unit_id
+        found = [*self.export.attempt_directories(unit_id), *self.settings.scratch.glob(f"unit-{unit_id}-*")]
+        _remove(path for path in found if int(path.name.split("-")[2]) < self.assignment.token)
+
+
+def bounded_output(output: dict[str, Any]) -> dict[str, Any]:
+    """Return what a handler returned, as it can be stored. Raise :class:`PermanentError` if it cannot."""
+    try:
+        size = len(json.dumps(output, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise PermanentError(f"The result of the unit is no JSON: {error}.") from error
+    if size > MAX_OUTPUT_BYTES:
+        raise PermanentError(f"The result of the unit has {size:,} bytes, over the limit of {MAX_OUTPUT_BYTES:,}.")
+    storable: dict[str, Any] = storable_json(output)
+    return storable
+
+
+def _bounded_data(data: dict[str, Any]) -> dict[str, Any]:
+    size = len(json.dumps(data, default=str))
+    if size > MAX_NOTE_DATA_BYTES:
+        return {"left_out": f"{size:,} bytes of data, over the limit of {MAX_NOTE_DATA_BYTES:,}"}
+    storable: dict[str, Any] = storable_json(data)
+    return storable
 
 
 def _remove(paths: Iterable[Path]) -> None:

@@ -19,13 +19,14 @@ import shutil
 import socket
 import threading
 import time
+import traceback
 from collections import deque
 from datetime import timedelta
 
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, sessionmaker
 
-from shared import units
+from shared import dead_letters, units
 from shared.backoff import delay_before
 from shared.broker import Broker, Consumer, Delivery, open_broker
 from shared.db import make_engine, make_sessions
@@ -37,6 +38,7 @@ from shared.logging import get_logger
 from shared.messages import EVENTS_QUEUE, RunUnit, UnitCompleted, decode, work_queue
 from shared.service import Stop
 from shared.settings import Settings
+from shared.tasks import TASKS
 from shared.units import Assignment
 from shared.worker.child import Outcome
 from shared.worker.slot import Current, Slot
@@ -98,6 +100,7 @@ class Worker:
         stop: Stop,
     ) -> None:
         self._settings = settings
+        self._service = service
         self._database_url = database_url
         self._sessions = sessions
         self._stop = stop
@@ -109,10 +112,13 @@ class Worker:
         # Only after a reconnection can there be more deliveries than free slots: the old ones' work still runs.
         self._pending: deque[Delivery] = deque()
         self._unsettled: dict[Slot, Outcome] = {}
+        self._swept = False
 
     def run(self) -> None:
         """Work until asked to stop; then finish what runs, or hand it back when the grace is over."""
         while not self._stop:
+            if not self._swept:
+                self._swept = self._sweep()
             self._turn(TURN_SECONDS)
         self._consumer.stop()
         while self._pending:
@@ -137,6 +143,25 @@ class Worker:
         if self._unsettled:  # the database is away: do not spin
             self._stop.wait(TURN_SECONDS / 5)
 
+    def _sweep(self) -> bool:
+        """Delete scratch directories of this machine's workers that were killed; return False if not possible now.
+
+        Units still open have theirs deleted by the next attempt, if it is on this machine; and no one else looks.
+        """
+        found = list(self._settings.scratch.glob("unit-*"))
+        try:
+            with self._sessions() as session:
+                held = units.held(session)
+        except DBAPIError as error:
+            if not is_temporary(error):
+                raise
+            return False
+        for path in found:
+            _, unit_id, token, _ = path.name.split("-", 3)
+            if (int(unit_id), int(token)) not in held:
+                shutil.rmtree(path, ignore_errors=True)
+        return True
+
     def _busy(self) -> bool:
         return any(slot.current is not None for slot in self._slots)
 
@@ -144,10 +169,9 @@ class Worker:
 
     def _take(self, slot: Slot, delivery: Delivery) -> None:
         try:
-            message: RunUnit = decode(delivery.type, delivery.body)
+            message = self._read(delivery)
         except PermanentError as error:
-            log.error("message rejected", queue=delivery.queue, message=delivery.message_id, reason=str(error))
-            self._consumer.reject(delivery, str(error))
+            self._refuse(delivery, str(error), traceback.format_exc())
             return
         try:
             with self._sessions.begin() as session:
@@ -172,6 +196,32 @@ class Worker:
         else:
             log.info("message dropped", unit=message.unit_id, reason=claim.reason)
             self._consumer.ack(delivery)
+
+    def _read(self, delivery: Delivery) -> RunUnit:
+        """Return the message. Raise :class:`PermanentError` for one that is not for us: people move messages."""
+        message = decode(delivery.type, delivery.body)
+        if not isinstance(message, RunUnit):
+            raise PermanentError(f"A message of type {delivery.type} does not belong into this queue.")
+        spec = TASKS.get(message.task_type)
+        if spec is None:
+            raise PermanentError(f"Task type {message.task_type!r} is unknown. Known: {', '.join(TASKS)}.")
+        if spec.service != self._service:
+            raise PermanentError(f"Task type {message.task_type!r} belongs into {work_queue(spec.service)}.")
+        return message
+
+    def _refuse(self, delivery: Delivery, reason: str, trace: str) -> None:
+        """Put a message on the list of dead letters, then reject it: dying in between, we get it again."""
+        try:
+            with self._sessions.begin() as session:
+                dead_letters.record_message(session, delivery, reason=reason, traceback=trace)
+        except DBAPIError as error:
+            if not is_temporary(error):
+                raise
+            log.warning("message not rejected yet: the database is not available", error=str(error.orig))
+            self._consumer.retry(delivery, timedelta(seconds=self._settings.retry_base_seconds))
+            return
+        log.error("message rejected", queue=delivery.queue, message=delivery.message_id, reason=reason)
+        self._consumer.reject(delivery, reason)
 
     def _start(self, slot: Slot, assignment: Assignment, delivery: Delivery) -> None:
         log.info("unit started", **_names(assignment))
@@ -265,8 +315,7 @@ class Worker:
             self._announce(assignment)
             self._consumer.ack(delivery)
         elif outcome.kind == "superseded":
-            log.warning("outcome dropped: the claim was lost", **_names(assignment), seconds=seconds)
-            self._consumer.ack(delivery)
+            self._drop(current)
         elif outcome.kind == "temporary" and assignment.attempt < self._settings.max_attempts:
             delay = delay_before(
                 assignment.attempt + 1,
@@ -275,7 +324,7 @@ class Worker:
                 retry_after=outcome.retry_after,
             )
             with self._sessions.begin() as session:
-                units.put_off(
+                held = units.put_off(
                     session,
                     assignment.unit_id,
                     assignment.token,
@@ -283,20 +332,35 @@ class Worker:
                     traceback=outcome.traceback,
                     delay=delay,
                 )
+            if not held:
+                self._drop(current)
+                return
             log.warning("unit put off", **_names(assignment), error=outcome.error, delay_seconds=delay.total_seconds())
             self._consumer.retry(delivery, delay)
         else:
-            self._give_up(assignment, delivery, outcome)
+            self._give_up(current, outcome)
 
-    def _give_up(self, assignment: Assignment, delivery: Delivery, outcome: Outcome) -> None:
-        error = outcome.error
+    def _drop(self, current: Current) -> None:
+        """Forget an outcome: the unit is another's, or over: how an attempt failed may be due to just that."""
+        log.warning("outcome dropped: the claim was lost", **_names(current.assignment))
+        self._announce(current.assignment)  # over, perhaps, by a commit whose answer was lost
+        self._consumer.ack(current.delivery)
+
+    def _give_up(self, current: Current, outcome: Outcome) -> None:
+        assignment, error = current.assignment, outcome.error
         if outcome.kind == "temporary":
             error = f"{error} Given up after {assignment.attempt} attempts."
+        trace = outcome.traceback
         with self._sessions.begin() as session:
-            units.fail(session, assignment.unit_id, assignment.token, error=error, traceback=outcome.traceback)
+            held = units.fail(session, assignment.unit_id, assignment.token, error=error, traceback=trace)
+            if held:
+                dead_letters.record_unit(session, assignment, current.delivery, reason=error, traceback=trace)
+        if not held:
+            self._drop(current)
+            return
         log.error("unit failed", **_names(assignment), error=error)
         self._announce(assignment)
-        self._consumer.reject(delivery, error)
+        self._consumer.reject(current.delivery, error)
 
     def _announce(self, assignment: Assignment) -> None:
         self._announcer.announce(

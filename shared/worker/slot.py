@@ -56,7 +56,8 @@ class Slot:
         theirs.close()
         # Each child has its own queue: what a dead one said last must not be taken for its successor's.
         self._heard: deque[tuple[str, Any]] = deque()
-        threading.Thread(target=self._listen, args=(self._connection, self._heard), daemon=True).start()
+        self._listener = threading.Thread(target=self._listen, args=(self._connection, self._heard), daemon=True)
+        self._listener.start()
 
     def _listen(self, connection: Connection, heard: deque[tuple[str, Any]]) -> None:
         while True:
@@ -112,6 +113,7 @@ class Slot:
     def _end(self) -> None:
         self._process.kill()
         self._process.join(10)
+        self._listener.join(10)  # before its connection's number is free to be the next one's
         self._connection.close()
 
 

@@ -24,15 +24,29 @@ from shared.cli.demo import problems_of
 from shared.cli.errors import CommandError
 from shared.cli.line import Line
 from shared.cli.publish import publish_collection
-from shared.db.models import Audit, Collection, File, Job, JobStatus, Result, Task, TaskStatus, Unit, UnitStatus
+from shared.db.models import (
+    Audit,
+    Collection,
+    DeadLetter,
+    File,
+    Job,
+    JobStatus,
+    Result,
+    Task,
+    TaskStatus,
+    Unit,
+    UnitStatus,
+)
+from shared.dead_letters import record_message
 from shared.exports import Export
 from shared.logging import mask
-from shared.messages import EVENTS_QUEUE
+from shared.messages import EVENTS_QUEUE, JobPlanned
 from shared.sample import facts
 from shared.settings import PREFIX
 from shared.supervisor import SERVICES, SupervisorLock, answers
 from tests import backends
 from tests.factories import make_collection, make_job
+from tests.waiting import eventually
 
 BOWERBIRD = [sys.executable, "-c", "from shared.cli import main; main()"]
 
@@ -213,6 +227,155 @@ def test_files_of_a_job_and_of_a_collection_are_listed_with_their_place(call, se
 def test_a_collection_that_has_published_nothing_says_what_to_do(call, source):
     call("add", "moldova", source)
     assert "bowerbird run moldova --wait" in call("files", "moldova", status=1).stderr
+
+
+# Dead letters, pauses, lost messages
+
+
+@pytest.fixture
+def dead(sessions, settings):
+    """Three dead letters: two units of a job, and a message that the broker has; return their numbers."""
+    broker = open_broker(settings, settings.database_url)
+    broker.declare()
+    broker.publish("exporter.v1", JobPlanned(job_id=4711))
+    consumer = broker.consume(["exporter.v1"], prefetch=1)
+    delivery = eventually(lambda: consumer.receive(0.2))
+    with sessions.begin() as session:
+        job = make_job(session, make_collection(session, "broken"), tasks=("export", "flatten"))
+        job.status = JobStatus.COMPLETED
+        export, flatten = job.tasks
+        export.status, export.result, flatten.result = TaskStatus.COMPLETED, Result.FAILED, Result.SKIPPED
+        flatten.status = TaskStatus.COMPLETED
+        for number in (1, 2):
+            unit = Unit(task_id=export.id, job_id=job.id, number=number, attempt=5)
+            unit.status, unit.result = UnitStatus.COMPLETED, Result.FAILED
+            session.add(unit)
+            session.flush()
+            letter = DeadLetter(kind="UNIT", queue="exporter.v1", key=f"unit {unit.id}", body=b"{}", body_bytes=2)
+            letter.unit_id, letter.task_id, letter.job_id, letter.attempts = unit.id, export.id, job.id, 5
+            letter.reason, letter.traceback = f"the disk {number} is full", "Traceback: it"
+            session.add(letter)
+            session.flush()
+        record_message(session, delivery, reason="not understood")
+    consumer.reject(delivery, "not understood")
+    consumer.close()
+    yield [1, 2, 3]
+    broker.close()
+
+
+def dead_numbers(call, *arguments):
+    return [letter["id"] for letter in json.loads(call("dead", "list", *arguments, "--json").stdout)]
+
+
+def test_dead_letters_are_listed_and_shown_in_full(call, dead):
+    assert sorted(dead_numbers(call)) == dead
+    assert dead_numbers(call, "--reason", "DISK 2") == dead_numbers(call, "2") == [2]
+    assert dead_numbers(call, "--collection", "broken", "--job", "1", "--queue", "exporter", "--since", "2d") == [2, 1]
+    assert dead_numbers(call, "--queue", "scheduler") == []
+    text = call("dead", "list").stdout
+    assert "the disk 1 is full" in text
+    assert "broken" in text
+    text = call("dead", "1").stdout
+    assert "Traceback: it" in text
+    assert "body, 2 bytes: {}" in text
+    assert json.loads(call("dead", "show", 3, "--json").stdout)[0]["body"]["job_id"] == 4711
+    assert "no dead letter 9" in call("dead", "show", 9, status=1).stderr
+    assert json.loads(call("status", "--json").stdout)["dead_letters"] == 3
+    assert "Dead letters: 3" in call("status").stdout
+
+
+def test_a_replay_is_previewed_and_confirmed_before_it_is_done(call, dead, sessions):
+    assert "Would replay 2 dead letters" in call("dead", "replay", "--job", "1", "--dry-run").stdout
+    result = call("dead", "replay", "--job", "1", status=1)
+    assert "Not confirmed" in result.stderr
+    assert "the disk 1 is full" in result.stderr
+    assert sorted(dead_numbers(call)) == dead
+    outcomes = json.loads(call("dead", "replay", "--job", "1", "--yes", "--json").stdout)
+    assert {(outcome["id"], outcome["outcome"]) for outcome in outcomes} == {(1, "replayed"), (2, "replayed")}
+    assert dead_numbers(call) == [3]
+    assert "1 unchanged" in call("dead", "replay", "1").stdout
+    assert "No dead letters." in call("dead", "replay", "--job", "1").stdout
+    with sessions() as session:
+        assert session.get_one(Job, 1).status == JobStatus.RUNNING
+        (audit,) = session.scalars(select(Audit))
+    assert "@" in audit.actor
+
+
+def test_a_refused_replay_is_an_error_with_the_reason(call, dead, sessions):
+    with sessions.begin() as session:
+        session.query(Task).filter_by(type="flatten").update({"result": Result.CANCELLED})
+    result = call("dead", "replay", "1", status=1)
+    assert "1 dead letter refused: Job 1 was cancelled. Restart it: bowerbird job restart 1" in result.stderr
+
+
+def test_dead_letters_are_discarded_once_and_stay_to_be_seen(call, dead, settings):
+    assert call("dead", "discard", "--all", "--yes").stdout == "3 discarded\n"
+    assert dead_numbers(call) == []
+    assert sorted(dead_numbers(call, "--resolved")) == dead
+    assert "discarded" in call("dead", "3").stdout
+    assert json.loads(call("status", "--json").stdout)["queues"]["exporter.v1"]["dead"] == 0
+
+
+def test_replay_and_discard_want_to_know_which(call):
+    for action in ("replay", "discard"):
+        assert "--all" in call("dead", action, status=2).stderr
+    assert "2h" in call("dead", "list", "--since", "soon", status=2).stderr
+    assert "exporter" in call("dead", "list", "--queue", "nowhere", status=2).stderr
+
+
+def test_dead_letters_are_listed_while_the_broker_is_away(call, dead, monkeypatch):
+    monkeypatch.setenv("BOWERBIRD_BROKER_URL", "amqp://guest:secret@127.0.0.1:1/")
+    result = call("dead", "list")
+    assert "the disk 1 is full" in result.stdout
+    assert "The broker is away" in result.stderr
+
+
+def test_a_paused_collection_is_shown_and_gets_no_job_until_it_is_resumed(call, source):
+    call("add", "moldova", source)
+    assert "bowerbird resume collection moldova" in call("pause", "collection", "moldova").stdout
+    assert "already" in call("pause", "collection", "moldova").stdout
+    assert "bowerbird resume collection moldova" in call("run", "moldova", status=1).stderr
+    assert json.loads(call("collections", "--json").stdout)[0]["paused"] is True
+    assert "paused" in call("collections").stdout
+    (pause,) = json.loads(call("status", "--json").stdout)["paused"]
+    assert (pause["kind"], pause["name"]) == ("collection", "moldova")
+    assert "Paused: collection moldova" in call("status").stdout
+    assert call("resume", "collection", "moldova").stdout == "Resumed collection moldova.\n"
+    assert "is not paused" in call("resume", "collection", "moldova").stdout
+    call("run", "moldova")
+    assert "bowerbird collections" in call("pause", "collection", "nowhere", status=1).stderr
+
+
+def test_a_paused_queue_is_shown_and_what_waits_is_published_when_it_is_resumed(call, sessions):
+    assert json.loads(call("pause", "queue", "exporter", "--json").stdout) == {
+        "kind": "queue",
+        "name": "exporter.v1",
+        "paused": True,
+        "changed": True,
+    }
+    assert "Paused: queue exporter.v1" in call("status").stdout
+    waiting_unit(sessions)
+    assert json.loads(call("resume", "queue", "exporter.v1", "--json").stdout)["published"] == 1
+    assert json.loads(call("status", "--json").stdout)["queues"]["exporter.v1"]["ready"] == 1
+    assert "collector, processor, exporter" in call("pause", "queue", "nowhere", status=2).stderr
+
+
+def waiting_unit(sessions):
+    with sessions.begin() as session:
+        job = make_job(session, make_collection(session), tasks=("export",))
+        job.tasks[0].status = TaskStatus.RUNNING
+        session.add(Unit(task_id=job.tasks[0].id, job_id=job.id, number=1))
+
+
+def test_messages_of_waiting_work_are_published_again_after_a_preview(call, sessions):
+    waiting_unit(sessions)
+    arguments = ("replay", "--queue", "exporter", "--job", "1", "--since", "1h")
+    assert call(*arguments, "--dry-run").stdout == "Would publish 1 message.\n"
+    assert json.loads(call(*arguments, "--json").stdout) == {"messages": 1, "published": True}
+    assert json.loads(call("status", "--json").stdout)["queues"]["exporter.v1"]["ready"] == 1
+    assert "0 messages" in call("replay", "--job", "2").stdout
+    with sessions() as session:
+        assert [row.action for row in session.scalars(select(Audit))] == ["replay", "replay"]
 
 
 # Status

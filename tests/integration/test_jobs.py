@@ -213,7 +213,6 @@ def test_published_files_stay_listed_until_a_restart_replaces_them(sessions, set
             flatten["full.jsonl.gz"]
         ]
     assert export.path("full.csv.tar.gz").exists()
-    assert not export.path("2020.csv.tar.gz").exists()
 
 
 def test_a_cancelled_units_expired_lease_does_not_bring_it_back(sessions, scheduler, job_id):

@@ -5,14 +5,17 @@ import threading
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select, text, update
+from sqlalchemy.exc import DBAPIError
 
 from services.scheduler.managers import collect, export, process
 from services.scheduler.scheduler import Scheduler
 from shared import units
 from shared.broker import open_broker
+from shared.db.errors import is_temporary
 from shared.db.models import Collection, Compiled, Job, JobStatus, Record, Result, Task, TaskStatus, Unit, UnitStatus
 from shared.errors import BrokerUnavailableError, PermanentError, TemporaryError
+from shared.exports import Export
 from shared.jobs import JobInProgressError, plan_job
 from shared.messages import work_queue
 from shared.units import Assignment
@@ -231,6 +234,28 @@ def test_a_temporary_failure_of_a_manager_is_shown_and_tried_again(
     assert (first.status, first.result, first.note) == (TaskStatus.RUNNING, Result.NONE, "")
 
 
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        "SELECT pg_terminate_backend(pg_backend_pid())",
+        "DO $$ BEGIN RAISE EXCEPTION 'waited too long for a lock' USING ERRCODE = 'lock_not_available'; END $$",
+    ],
+    ids=["connection cut", "lock not had"],
+)
+def test_a_failure_of_the_database_is_not_the_managers_and_fails_no_job(
+    scheduler, sessions, settings, collection_id, monkeypatch, trouble
+):
+    job_id = plan(sessions, settings, collection_id)
+    with monkeypatch.context() as patched:
+        patched.setattr(collect.Collect, "plan", lambda manager: manager.session.execute(text(trouble)))
+        with pytest.raises(DBAPIError) as raised:
+            scheduler.process(job_id, wait=True)
+    assert is_temporary(raised.value)
+    assert job(sessions, job_id).status == JobStatus.PLANNED
+    scheduler.process(job_id, wait=True)
+    assert tasks(sessions, job_id)[0].status == TaskStatus.RUNNING
+
+
 @pytest.mark.parametrize("error", [PermanentError("no such spider"), KeyError("defect")])
 def test_a_permanent_failure_or_defect_of_a_manager_ends_its_job_only(
     scheduler, sessions, settings, collection_id, monkeypatch, error
@@ -303,6 +328,20 @@ def test_temporary_data_is_kept_on_request_and_after_a_failure_for_some_days(
         session.execute(update(Job).where(Job.id == failed).values(end=func.now() - timedelta(days=8)))
     assert not scheduler.archive()
     assert count(sessions) == 6
+
+
+def test_what_killed_attempts_left_is_deleted_when_the_job_ends(scheduler, sessions, settings, collection_id):
+    job_id = plan(sessions, settings, collection_id)
+    directory = Export(settings.exports, "sample", job_id).directory
+    (directory / ".attempt-1-1").mkdir(parents=True)
+    left = (".attempt-1-1/full.jsonl.gz", "exporter_full.jsonl.gz.lock", ".exporter_full.jsonl.gz.lock.0123abcd")
+    for name in ("full.jsonl.gz", "manifest.json", *left):
+        (directory / name).touch()
+    scheduler.process(job_id, wait=True)
+    while job(sessions, job_id).status != JobStatus.COMPLETED:
+        assert (directory / ".attempt-1-1").exists()
+        work(sessions, scheduler, job_id)
+    assert sorted(path.name for path in directory.iterdir()) == ["full.jsonl.gz", "manifest.json"]
 
 
 def test_explaining_says_what_a_tick_would_do_and_does_nothing(scheduler, sessions, settings, broker, collection_id):

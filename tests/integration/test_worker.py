@@ -9,7 +9,7 @@ import uuid
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import select, text, update
 
 from shared.broker import open_broker
 from shared.db.models import File, Job, JobStatus, Result, Task, TaskNote, TaskStatus, Unit, UnitStatus
@@ -231,6 +231,76 @@ def test_a_frozen_worker_that_wakes_up_changes_nothing(bench):
     assert bench.unit().attempt == 2
     assert bench.export.path("full.jsonl.gz").read_text() == "made in attempt 2"
     bench.wait_until(bench.is_settled)
+
+
+def test_a_child_frozen_in_its_commit_keeps_nobody_waiting_for_longer_than_a_lease(bench):
+    bench.plan(a1="freeze in commit")
+    bench.start()
+    (mark,) = bench.wait_until(lambda: list(bench.place.glob("frozen-*")))
+
+    def is_unlocked():
+        with bench.sessions() as session:
+            return session.scalars(select(Job.id).with_for_update(skip_locked=True)).all()
+
+    bench.wait_until(is_unlocked, "the job's row is free while the child is frozen")
+    os.kill(int(mark.name.split("-")[1]), signal.SIGCONT)
+    bench.wait_until(bench.is_completed)
+    assert (bench.unit().result, bench.unit().attempt) == (Result.OK, 2)
+    assert bench.export.path("full.jsonl.gz").read_text() == "made in attempt 2"
+    bench.wait_until(bench.is_settled)
+
+
+def test_an_attempt_frozen_in_its_commit_does_not_replace_its_successors_manifest(bench):
+    bench.plan(a1="freeze in commit")
+    frozen = bench.start()
+    (mark,) = bench.wait_until(lambda: list(bench.place.glob("frozen-*")))
+    child = int(mark.name.split("-")[1])
+    os.kill(frozen.pid, signal.SIGSTOP)
+    with bench.sessions() as session:  # as a restart of the server would
+        session.execute(
+            text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE '% child'")
+        )
+    with bench.sessions.begin() as session:
+        session.execute(update(Unit).values(lease_until=Unit.created))
+    bench.publish()
+    bench.start()
+    bench.wait_until(bench.is_completed)
+    manifest = (bench.export.directory / "manifest.json").read_bytes()
+    for pid in (child, frozen.pid):
+        os.kill(pid, signal.SIGCONT)
+    bench.wait_until(lambda: "claim" in (bench.place / "log-0").read_text(), "the frozen worker learns of its loss")
+    assert (bench.export.directory / "manifest.json").read_bytes() == manifest
+    assert bench.export.path("full.jsonl.gz").read_text() == "made in attempt 2"
+    assert sorted(path.name for path in bench.export.directory.iterdir()) == ["full.jsonl.gz", "manifest.json"]
+    bench.wait_until(bench.is_settled)
+    assert bench.broker.dead_letters(QUEUE) == []
+
+
+def test_a_starting_worker_deletes_what_killed_ones_left_and_spares_the_living(bench):
+    bench.plan(a1="wait")
+    bench.start()
+    bench.wait_until(bench.started)
+    scratch = bench.settings.scratch
+    held, dead = (scratch / f"unit-{bench.unit_id}-{token}-x" for token in (bench.unit().token, 999_999_999))
+    for path in (held, dead):
+        path.mkdir(parents=True)
+    bench.start()
+    bench.wait_until(lambda: not dead.exists())
+    assert held.exists()
+    (bench.place / "go").touch()
+
+
+def test_an_attempt_that_fails_after_its_claim_was_lost_is_no_dead_letter(bench):
+    bench.plan(a1="wait and fail")
+    bench.start(lease_seconds=60)
+    bench.wait_until(bench.started)
+    with bench.sessions.begin() as session:  # taken back, as from a frozen worker; its directories go with that
+        session.execute(update(Unit).values(status=UnitStatus.PLANNED, token=None, worker="", lease_until=None))
+    (bench.place / "go").touch()
+    bench.wait_until(lambda: "claim" in (bench.place / "log-0").read_text(), "the worker learns of its loss")
+    bench.wait_until(bench.is_settled)
+    assert bench.unit().status == UnitStatus.PLANNED
+    assert bench.broker.dead_letters(QUEUE) == []
 
 
 def test_sigterm_lets_running_work_finish(bench):

@@ -6,8 +6,10 @@ Spawned children import this module too (as ``__mp_main__``), and so know the ta
 import os
 import signal
 import time
+from functools import partial
 from pathlib import Path
 
+from shared import exports
 from shared.errors import PermanentError, TemporaryError
 from shared.tasks import TASKS, TaskSpec
 from shared.worker import main
@@ -23,23 +25,35 @@ def handle(work):
     attempt = work.assignment.attempt
     (place / f"started-{attempt}-{os.getpid()}-{os.getppid()}").touch()
     behave = work.params.get("behave", {}).get(str(attempt), "succeed")
-    if behave == "wait":
+    if behave.startswith("wait"):
         while not (place / "go").exists():
             time.sleep(POLL_SECONDS)
-    elif behave == "temporary":
+    if behave == "wait and fail":
+        raise PermanentError("its directory is gone")
+    if behave == "temporary":
         raise TemporaryError("the source is busy")
-    elif behave == "permanent":
+    if behave == "permanent":
         raise PermanentError("the source is wrong")
-    elif behave == "defect":
+    if behave == "defect":
         {}["missing"]
     elif behave == "die":
         os.kill(os.getpid(), signal.SIGKILL)
+    elif behave == "freeze in commit":
+        exports.replace_text = partial(_freeze, place, exports.replace_text)
     path.write_text(f"made in attempt {attempt}")
     work.publish(path, "full.jsonl.gz", records=1)
     work.progress(1, 1)
     work.note("made", attempt=attempt)
     (place / f"done-{attempt}").touch()
     return {"attempt": attempt}
+
+
+def _freeze(place, then, *args, **options):
+    """Stand in for what writes the manifest: while the rows are locked, stop, and go on when told to."""
+    exports.replace_text = then
+    (place / f"frozen-{os.getpid()}").touch()
+    os.kill(os.getpid(), signal.SIGSTOP)
+    then(*args, **options)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
-"""When is a collection out of date? Every rule, and every frequency on the days around its due date."""
+"""When is a collection out of date, and which of its jobs are deleted? Every rule, and the days around every limit."""
 
+import itertools
 from datetime import UTC, date, datetime, timedelta, timezone
 
 import pytest
 
-from services.scheduler.decisions import DAYS, LatestJob, is_out_of_date
+from services.scheduler.decisions import DAYS, LatestJob, PastJob, dispose, is_out_of_date
 from shared.db.models import RetrievalFrequency
 
 TODAY = date(2026, 3, 15)
@@ -65,3 +66,100 @@ def test_a_planned_job_is_enough():
 
 def test_a_collection_with_an_incomplete_job_is_not_due():
     assert not decide(latest=started(31), has_incomplete_job=True)
+
+
+# Which jobs are deleted
+
+
+NOW = datetime(2026, 3, 15, 12, tzinfo=UTC)
+
+
+def past(job_id, days_ago, processes=1000, *, successful=True, completed=True):
+    start = None if days_ago is None else NOW - timedelta(days=days_ago)
+    return PastJob(job_id, start, completed, successful, processes)
+
+
+def deleted(*jobs, active=1):
+    return {disposal.job_id for disposal in dispose(jobs, active_job_id=active, now=NOW) if disposal.delete}
+
+
+def test_of_older_successful_jobs_only_those_with_over_a_tenth_more_records_are_kept():
+    jobs = [
+        past(1, 0, 1000),
+        past(2, 30, 5),
+        past(3, 60, 100),
+        past(4, 90, 1000),
+        past(5, 120, 1100),
+        past(6, 150, 1101),
+    ]
+    assert deleted(*jobs) == {3, 4, 5}
+    assert [d.job_id for d in dispose(jobs, active_job_id=1, now=NOW) if d.remarkable] == [6]
+
+
+def test_the_newest_other_successful_job_is_kept_whatever_its_size():
+    assert deleted(past(1, 0), past(2, 400, 0)) == set()
+    assert deleted(past(1, 0), past(2, 400, 0), past(3, 399, 0)) == {2}
+    assert deleted(past(1, 0), past(3, 400, 0), past(2, 400, 0)) == {2}, "of the same time, the later one is newer"
+
+
+def test_a_job_newer_than_the_active_one_is_the_newest_other():
+    assert deleted(past(1, 50), past(2, 10), past(3, 100)) == {3}
+
+
+@pytest.mark.parametrize(("days", "gone"), [(0, False), (179, False), (180, False), (180.001, True), (1000, True)])
+def test_an_unsuccessful_job_is_deleted_over_180_days_after_its_start(days, gone):
+    assert deleted(past(1, 0), past(2, days, successful=False)) == ({2} if gone else set())
+
+
+def test_an_unsuccessful_job_is_kept_for_nothing_else():
+    assert deleted(past(1, 0, 10), past(2, 181, 9999, successful=False)) == {2}
+    assert deleted(past(1, 0), past(2, 181, successful=False), past(3, 200), past(4, 300)) == {2, 4}
+
+
+def test_incomplete_and_active_jobs_are_never_deleted():
+    for start in (None, 0, 9999):
+        assert deleted(past(1, 0), past(2, start, successful=False, completed=False)) == set()
+    assert deleted(past(1, 9999), past(2, 1), past(3, 0), past(4, 2)) == {2, 4}
+    assert deleted(past(1, 9999, 0, successful=False)) == set(), "even if a restart of it failed"
+
+
+def test_a_job_that_never_started_is_not_old():
+    assert deleted(past(1, 0), past(2, None, successful=False)) == set()
+
+
+def test_every_small_history_is_decided_as_the_rules_say():
+    """The rules again, in another form, over every collection of up to four jobs of these kinds."""
+    kinds = [
+        (age, processes, state)
+        for age in (10, 190)
+        for processes in (100, 110, 111)
+        for state in ("successful", "unsuccessful", "incomplete")
+    ]
+    for size in range(4):
+        for others in itertools.combinations_with_replacement(kinds, size):
+            jobs = [past(1, 0, 100)] + [
+                past(n, age + n, count, successful=state == "successful", completed=state != "incomplete")
+                for n, (age, count, state) in enumerate(others, 2)
+            ]
+            good = sorted((job.start, job.id) for job in jobs[1:] if job.successful)
+            expected = {
+                job.id
+                for job in jobs[1:]
+                if job.completed
+                and (
+                    (not job.successful and (NOW - job.start).days >= 180)
+                    or (job.successful and job.id != good[-1][1] and job.processes <= 110)
+                )
+            }
+            assert deleted(*jobs) == expected
+
+
+def test_each_decision_says_why():
+    reasons = {
+        d.job_id: d.reason for d in dispose([past(1, 0), past(2, 1), past(3, 2, 1101)], active_job_id=1, now=NOW)
+    }
+    assert reasons == {
+        1: "it is the active job",
+        2: "it is the newest successful job beside the active one",
+        3: "it has over 10% more: 1,101 records, against 1,000 of the active job",
+    }

@@ -16,7 +16,6 @@ from sqlalchemy.orm import Session
 from shared.db.models import (
     Collection,
     Compiled,
-    File,
     Job,
     Record,
     Result,
@@ -26,11 +25,14 @@ from shared.db.models import (
     Unit,
     UnitStatus,
 )
-from shared.exports import Export
+from shared.errors import PermanentError
 from shared.settings import Settings
 
 WIPE_ROWS = 20_000
 """Rows a wipe deletes in one transaction, so that the scheduler is never away for long (some 0.2 s)."""
+
+MAX_UNITS = 10_000
+"""Units of a task: each is a row, a message, and an output that is read when the task ends."""
 
 
 @dataclass(frozen=True)
@@ -94,11 +96,15 @@ class UnitTaskManager(TaskManager):
         """Plan the units; the scheduler publishes them after the commit.
 
         After a restart, a unit with the same parameters is planned anew in its own row, so that the files it published
-        stay listed until it replaces them. A unit that is no longer planned goes, with its files.
+        stay listed until it replaces them. A unit that is no longer planned goes, and its files are no longer listed;
+        the next unit of the job to complete removes them from the disk, when this is committed for certain.
         """
         earlier = list(self.session.scalars(select(Unit).where(Unit.task_id == self.task.id).order_by(Unit.number)))
         number = max((unit.number for unit in earlier), default=0)
-        for params in self.plan():
+        plan = self.plan()
+        if len(plan) > MAX_UNITS:
+            raise PermanentError(f"{self.task.type} would have {len(plan):,} units, over the limit of {MAX_UNITS:,}.")
+        for params in plan:
             unit = next((unit for unit in earlier if unit.params == params), None)
             if unit is not None:
                 earlier.remove(unit)
@@ -106,20 +112,13 @@ class UnitTaskManager(TaskManager):
             else:
                 number += 1
                 self.session.add(Unit(task_id=self.task.id, job_id=self.job.id, number=number, params=params))
-        for unit in earlier:
-            self._remove(unit)
+        self.session.execute(delete(Unit).where(Unit.id.in_([unit.id for unit in earlier])))
         self.session.flush()
 
     def _plan_anew(self, unit: Unit) -> None:
         unit.status, unit.result, unit.attempt, unit.token = UnitStatus.PLANNED, Result.NONE, 0, None
         unit.start, unit.end, unit.published_at, unit.error, unit.traceback = None, None, None, "", ""
         self.session.execute(delete(TaskNote).where(TaskNote.unit_id == unit.id))
-
-    def _remove(self, unit: Unit) -> None:
-        export = Export(self.settings.exports, self.collection.source_id, self.job.id)
-        for name in self.session.scalars(select(File.name).where(File.unit_id == unit.id)):
-            export.path(name).unlink(missing_ok=True)
-        self.session.execute(delete(Unit).where(Unit.id == unit.id))
 
     def get_status(self) -> State:
         """Return RUNNING while a unit is open; then OK, or FAILED with the reasons of those that failed."""
