@@ -14,7 +14,7 @@ RUNTIME := $(VENV)/.bowerbird-runtime
 DEV := $(VENV)/.bowerbird-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check bench-scale lock clean
+.PHONY: help demo up test stress check bench-scale lock clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1 - /p' Makefile | awk -F' - ' '{ printf "%-20s %s\n", $$1, $$2 }'
@@ -34,6 +34,9 @@ check: $(DEV) ## Run the linters, the type checker and the boundaries test, and 
 	@$(PY) -m ruff format --check --quiet .
 	@$(PY) -m mypy
 	@$(PY) -m pytest -q tests/unit/test_boundaries.py
+
+stress: $(DEV) ## Kill, freeze and restart everything while jobs run
+	@$(PY) -m tests.stress $(ARGS)
 
 bench-scale: $(DEV) ## Measure how far it scales
 	@$(PY) bench/scale.py $(ARGS)
