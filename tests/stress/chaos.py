@@ -23,8 +23,6 @@ from tests.stress.servers import Postgres, RabbitMQ
 
 PAIR_SHARE = 0.3
 """How often two things happen at once."""
-BUSY_SHARE = 0.8
-"""How often a worker that has claimed a unit is preferred: most have nothing to do most of the time."""
 DOWN_SECONDS = (0.2, 4.0)
 FREEZE_LEASES = (0.7, 2.5)
 """How long a freeze lasts, in leases: mostly longer than one."""
@@ -128,11 +126,7 @@ class Chaos:
     # Services. Each returns what it met, None if there was nothing to disturb.
 
     def _any(self, services: Any) -> Member | None:
-        """Choose a victim: mostly, if there is one, among those that are at work."""
         free = self._line.free(services)
-        if self._chance.random() < BUSY_SHARE:
-            busy = self._postgres.busy_processes()
-            free = [member for member in free if member.pid in busy] or free
         return self._chance.choice(free) if free else None
 
     def _suffer(self, member: Member) -> str:

@@ -12,7 +12,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import psycopg2
 
@@ -82,26 +81,17 @@ class Postgres(Server):
 
     def cut_connections(self, share: float) -> int:
         """End some of the connections, wherever they are in their work; return how many."""
-        rows = self._ask(
+        statement = (
             "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
-            "WHERE backend_type = 'client backend' AND pid <> pg_backend_pid() AND random() < %s",
-            share,
+            "WHERE backend_type = 'client backend' AND pid <> pg_backend_pid() AND random() < %s"
         )
-        return int(rows[0][0]) if rows else 0
-
-    def busy_processes(self) -> set[int]:
-        """Return the process ids of the workers that have claimed a unit."""
-        rows = self._ask("SELECT split_part(worker, ':', 2)::int FROM unit WHERE status = 'RUNNING'")
-        return {row[0] for row in rows}
-
-    def _ask(self, statement: str, *parameters: Any) -> list[Any]:
-        """Return the rows of a query, none if the server is away."""
         try:
-            with contextlib.closing(psycopg2.connect(self.url)) as connection, connection.cursor() as cursor:
-                cursor.execute(statement, parameters)
-                return cursor.fetchall()
-        except psycopg2.Error:
-            return []
+            connection = psycopg2.connect(self.url)
+        except psycopg2.OperationalError:
+            return 0
+        with contextlib.closing(connection), connection.cursor() as cursor:
+            cursor.execute(statement, (share,))
+            return int(cursor.fetchall()[0][0])
 
     def create_database(self, name: str) -> str:
         """Create a database beside the main one; return its URL."""
