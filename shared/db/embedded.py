@@ -289,6 +289,14 @@ def _binaries() -> Path:
     return Path(spec.origin).parent / "pginstall" / "bin"
 
 
+def server_program(name: str) -> str | None:
+    """Return the path of a PostgreSQL program that comes with the embedded server; None if it is not there."""
+    with contextlib.suppress(ConfigurationError):
+        program = _binaries() / name
+        return str(program) if program.exists() else None
+    return None
+
+
 def _launcher(data_dir: Path, lock: IO[Any]) -> _Launcher:
     """Choose account and command. ``--pdeathsig``: the kernel stops the server when the keeper is gone.
 

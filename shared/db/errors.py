@@ -4,14 +4,14 @@ import psycopg2
 from sqlalchemy.exc import DBAPIError
 
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
-_TEMPORARY_CLASSES = (
+TEMPORARY_CLASSES = (
     "08",  # connection lost
     "40",  # serialization failure, deadlock
     "53",  # out of memory, disk full, too many connections
     "57P",  # the server is shutting down or starting up
     "58",  # its disk or operating system failed
 )
-_LOCK_NOT_AVAILABLE = "55P03"
+LOCK_NOT_AVAILABLE = "55P03"
 
 DriverError = psycopg2.Error
 """What a connection of :func:`shared.db.connect` raises; its ``pgcode`` is the server's code, if it came from there."""
@@ -27,4 +27,4 @@ def is_temporary(error: BaseException) -> bool:
     # Without a code, the error is the driver's own: no connection, or one that broke (then perhaps of the base class).
     drivers_own = isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError)
     without_code = not code and (drivers_own or type(error) is psycopg2.DatabaseError)
-    return without_code or code.startswith(_TEMPORARY_CLASSES) or code == _LOCK_NOT_AVAILABLE
+    return without_code or code.startswith(TEMPORARY_CLASSES) or code == LOCK_NOT_AVAILABLE
