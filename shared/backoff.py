@@ -14,7 +14,9 @@ def delay_before(
     """Return the delay before an attempt, growing fourfold from ``base_seconds`` up to ``cap_seconds``, jittered.
 
     :param attempt: the number of the attempt to come; 2 is the first repetition.
-    :param retry_after: seconds that the peer asked for; a lower bound, itself bounded by the cap.
+    :param retry_after: seconds that the peer asked for; a lower bound, itself bounded by the cap: what an operator
+        calls the longest delay is not a stranger's to exceed. A peer that asks for longer is asked again after the cap,
+        and may say the same; raise the cap for sources that mean it.
     """
     full = min(cap_seconds, base_seconds * FACTOR ** max(0, attempt - 2))
     seconds = full * (1 - JITTER * random.random())  # noqa: S311  spreads load, guards nothing

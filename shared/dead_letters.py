@@ -14,23 +14,25 @@ import functools
 import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import from_json
-from sqlalchemy import Select, func, select, update
+from sqlalchemy import Select, delete, func, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session, sessionmaker
 
 from shared.broker import Broker, Delivery
 from shared.broker import DeadLetter as DeadMessage
-from shared.db.models import Audit, Collection, DeadLetter, Job, LetterKind, LetterStatus, Task
+from shared.db.models import Audit, Collection, DeadLetter, Job, LetterKind, LetterStatus, Task, Unit
 from shared.errors import BowerbirdError, BrokerUnavailableError, PermanentError
-from shared.jobs import announce_job, revive_units
+from shared.faults import fault
+from shared.jobs import announce_job, revive_units, trace_of
 from shared.logging import get_logger
-from shared.messages import MAX_BODY_BYTES, RunUnit, decode, describe, queues
+from shared.messages import EVENTS_QUEUE, MAX_BODY_BYTES, RunUnit, decode, describe, queues
+from shared.pauses import find_queue
 from shared.units import Assignment, storable
 
 log = get_logger()
@@ -40,7 +42,15 @@ MAX_KEPT_BYTES = 1024 * 1024
 MAX_TEXT_CHARACTERS = 20_000
 MAX_COPIES = 100_000
 """How many copies of a queue are compared with the list at once."""
+TURNS_LOCK = 0x626F776572
+"""Number of the advisory lock under which letters are acted on."""
+MAX_CHOSEN = 100_000
+"""More than anyone acts on at once."""
 MAX_ID = 2**63 - 1
+SETTLED_DAYS = 90
+"""How long a letter about no job is kept once it is replayed or discarded. Others go with their job."""
+FORGET_LIMIT = 1_000
+"""Letters that are deleted in one transaction."""
 GONE = "The broker no longer has this message, so there is nothing to replay: discard it."
 
 
@@ -91,6 +101,10 @@ class Selection:
     resolved: bool = False
     """Also those that are replayed or discarded."""
 
+    def is_everything(self) -> bool:
+        """Return whether nothing narrows it: whoever acts on it should have said so."""
+        return not any((self.ids, self.job_id, self.source_id, self.queue, self.reason, self.since))
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -99,6 +113,14 @@ class Outcome:
     id: int
     outcome: Literal["replayed", "discarded", "unchanged", "refused"]
     detail: str = ""
+
+
+def letter_queue(name: str) -> str:
+    """Return the queue whose letters are meant: of a worker service, or ``scheduler``; the queue's own name, too.
+
+    Raise :class:`BowerbirdError` for any other.
+    """
+    return EVENTS_QUEUE if name in ("scheduler", EVENTS_QUEUE) else find_queue(name)
 
 
 # Recording
@@ -220,10 +242,25 @@ def _keys(copy: DeadMessage) -> list[str]:
 # Reading
 
 
-def list_letters(session: Session, selection: Selection, *, limit: int) -> list[LetterView]:
-    """Return the newest dead letters of a selection, newest first."""
+def list_letters(
+    session: Session, selection: Selection, *, limit: int, before: tuple[datetime, int] | None = None
+) -> list[LetterView]:
+    """Return the newest dead letters of a selection, newest first.
+
+    :param before: ``last_at`` and ``id`` of the last one on the page before.
+    """
     statement = _chosen(selection).order_by(DeadLetter.last_at.desc(), DeadLetter.id.desc()).limit(limit)
+    if before is not None:
+        statement = statement.where(tuple_(DeadLetter.last_at, DeadLetter.id) < before)
     return [LetterView.model_validate(row) for row in session.execute(statement).mappings()]
+
+
+def choose_letters(session: Session, selection: Selection) -> list[LetterView]:
+    """Return the dead letters to act on, newest first.
+
+    Asked for by number, one that is settled already is among them: its answer is that nothing was left to do.
+    """
+    return list_letters(session, replace(selection, resolved=bool(selection.ids)), limit=MAX_CHOSEN)
 
 
 def get_letters(session: Session, ids: Sequence[int]) -> list[FullLetterView]:
@@ -268,6 +305,14 @@ def _chosen(selection: Selection, *columns: Any) -> Select[Any]:
 # Replaying and discarding
 
 
+def take_turn(session: Session) -> None:
+    """Wait until nobody else acts on dead letters; the turn ends with the session's transaction.
+
+    RabbitMQ hides the copies that one looks through from all others, who would take them for gone.
+    """
+    session.execute(select(func.pg_advisory_xact_lock(TURNS_LOCK)))
+
+
 def replay(
     sessions: sessionmaker[Session], broker: Broker, letters: Iterable[LetterView], *, actor: str
 ) -> list[Outcome]:
@@ -289,6 +334,7 @@ def replay(
         outcomes += _together(ids, functools.partial(_replay_units, sessions, broker, job_id, actor=actor))
     for queue, ids in messages.items():
         outcomes += _together(ids, functools.partial(_replay_messages, sessions, broker, queue, actor=actor))
+    fault("dead_letters.replayed")
     _remove_copies(sessions, broker, [outcome.id for outcome in outcomes if outcome.outcome == "replayed"])
     return outcomes
 
@@ -309,8 +355,9 @@ def _replay_units(
         )  # first, as a restart does
         units = {letter.id: letter.unit_id for letter in _lock_open(session, ids)}
         revived = revive_units(session, job_id, [unit for unit in units.values() if unit is not None], actor=actor)
+        trace = trace_of(session, job_id)
     if revived:
-        announce_job(broker, job_id)
+        announce_job(broker, job_id, trace=trace)
     return [Outcome(id_, "replayed" if units.get(id_) in revived else "unchanged") for id_ in ids]
 
 
@@ -330,6 +377,7 @@ def _replay_messages(
 
         if letters:
             broker.replay(queue, where=where, limit=MAX_COPIES)
+            fault("dead_letters.moved")
         replayed = [id_ for id_, outcome in outcomes.items() if outcome.outcome == "replayed"]
         _settle(session, replayed, LetterStatus.REPLAYED, action="dead replay", actor=actor)
     return list(outcomes.values())
@@ -375,16 +423,45 @@ def _settle(session: Session, ids: Sequence[int], status: LetterStatus, *, actio
 
 def _remove_copies(sessions: sessionmaker[Session], broker: Broker, ids: Sequence[int]) -> None:
     """Remove the broker's copies of letters that are settled; while it is away, they stay for ``reconcile``."""
+    try:
+        _discard_copies(sessions, broker, ids)
+    except BrokerUnavailableError as error:
+        log.warning("copies of dead letters not removed yet: the broker is away", error=str(error))
+
+
+def _discard_copies(sessions: sessionmaker[Session], broker: Broker, ids: Sequence[int]) -> None:
     wanted = defaultdict(set)
     with sessions() as session:
         settled = (DeadLetter.id.in_(ids), DeadLetter.status != LetterStatus.OPEN)
         for row in session.execute(select(DeadLetter.queue, DeadLetter.key).where(*settled)):
             wanted[row.queue].add(row.key)
-    try:
-        for queue, keys in wanted.items():
-            broker.discard(queue, where=lambda copy, keys=keys: not keys.isdisjoint(_keys(copy)))  # type: ignore[misc]
-    except BrokerUnavailableError as error:
-        log.warning("copies of dead letters not removed yet: the broker is away", error=str(error))
+    for queue, keys in wanted.items():
+        broker.discard(queue, where=lambda copy, keys=keys: not keys.isdisjoint(_keys(copy)))  # type: ignore[misc]
+
+
+def forget(sessions: sessionmaker[Session], broker: Broker) -> bool:
+    """Delete some letters about no job that were settled long ago; return whether more are left.
+
+    What the broker still has of them goes first: a copy without a letter would be taken for one that nobody has seen.
+
+    :raises BrokerUnavailableError: the broker is away; nothing is deleted.
+    """
+    old = (
+        DeadLetter.job_id.is_(None),
+        DeadLetter.status != LetterStatus.OPEN,
+        DeadLetter.resolved_at < func.now() - timedelta(days=SETTLED_DAYS),
+    )
+    with sessions() as session:
+        ids = session.scalars(
+            select(DeadLetter.id).where(*old).order_by(DeadLetter.resolved_at).limit(FORGET_LIMIT)
+        ).all()
+    if not ids:
+        return False
+    _discard_copies(sessions, broker, ids)
+    with sessions.begin() as session:  # asks again: it may have died again meanwhile
+        session.execute(delete(DeadLetter).where(DeadLetter.id.in_(ids), *old))
+    log.info("dead letters settled long ago are deleted", letters=len(ids))
+    return len(ids) == FORGET_LIMIT
 
 
 def reconcile(sessions: sessionmaker[Session], broker: Broker) -> None:
@@ -397,6 +474,13 @@ def reconcile(sessions: sessionmaker[Session], broker: Broker) -> None:
             _reconcile(sessions, broker, queue)
 
 
+def _units_gone(session: Session, keys: Iterable[str]) -> set[str]:
+    """Return the keys, of those given, that are of units which are deleted."""
+    units = {key: int(key.removeprefix("unit ")) for key in keys if key.startswith("unit ")}
+    there = set(session.scalars(select(Unit.id).where(Unit.id.in_(units.values()))))
+    return {key for key, unit_id in units.items() if unit_id not in there}
+
+
 def _reconcile(sessions: sessionmaker[Session], broker: Broker, queue: str) -> None:
     copies = [(copy, _keys(copy)) for copy in broker.dead_letters(queue, limit=MAX_COPIES)]
     settled: set[str] = set()
@@ -406,9 +490,12 @@ def _reconcile(sessions: sessionmaker[Session], broker: Broker, queue: str) -> N
         rows = {
             row.key: row for row in session.execute(columns.where(DeadLetter.queue == queue, DeadLetter.key.in_(keys)))
         }
+        gone = _units_gone(session, keys - rows.keys())
         for copy, names in copies:
             row = next((rows[key] for key in names if key in rows), None)
-            if row is None or (row.kind == LetterKind.MESSAGE and row.status == LetterStatus.REPLAYED):
+            if row is None and names[0] in gone:  # its letter went with its job
+                settled.add(names[0])
+            elif row is None or (row.kind == LetterKind.MESSAGE and row.status == LetterStatus.REPLAYED):
                 _record_message(session, copy, copy.id, reason=copy.reason)
             elif row.status != LetterStatus.OPEN:
                 settled.add(row.key)

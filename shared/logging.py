@@ -1,12 +1,14 @@
 """Structured logs: a fixed sentence plus fields, one line each, on standard error.
 
 INFO tells a job's story in about five lines, WARNING is trouble the suite deals with by itself, ERROR means a person
-should look. Fields bound with ``structlog.contextvars`` (job, task, unit, attempt) appear on every line of that work.
+should look. Fields bound with ``structlog.contextvars`` (job, task, unit, attempt, trace) appear on every line of that
+work.
 """
 
 import logging
 import re
 import sys
+import textwrap
 from typing import Any
 
 import structlog
@@ -19,11 +21,14 @@ MAX_EXCEPTION_CHARACTERS = 20_000
 # user:password@ in any URL, wherever it stands in a text. The scheme's length is bounded, as otherwise a long word
 # without any URL would take time in the square of its length.
 _CREDENTIALS = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]{0,30}+://)(?P<user>[^\s:/@]*):[^\s@/]+@")
+_API_KEY = re.compile(r"(bowerbird_[0-9a-f]{12}_)[0-9a-f]+", re.IGNORECASE)
+# What a terminal acts on, or shows as another order or as a new line. Line ends and tabs are the renderers' to write.
+_CONTROL = re.compile("[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u2028-\\u202e\\u2066-\\u2069]")
 
 
 def mask(text: str) -> str:
-    """Replace the passwords of all URLs in a text by ``***``."""
-    return _CREDENTIALS.sub(r"\g<scheme>\g<user>:***@", text)
+    """Replace the passwords of all URLs in a text, and the secrets of API keys, by ``***``."""
+    return _API_KEY.sub(r"\1***", _CREDENTIALS.sub(r"\g<scheme>\g<user>:***@", text))
 
 
 def configure_logging(settings: Settings, service: str) -> None:
@@ -54,7 +59,7 @@ def configure_logging(settings: Settings, service: str) -> None:
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.format_exc_info,
                 _clean,
-                renderer,
+                *([renderer, _visible_json] if as_json else [_one_line, renderer]),
             ],
         )
     )
@@ -62,8 +67,14 @@ def configure_logging(settings: Settings, service: str) -> None:
     root.handlers = [handler]
     root.setLevel(settings.log_level)
     # pika logs each connection's every step, and each failed connection several times, with tracebacks; the broker
-    # module says once what happened. Alembic announces every run.
-    for noisy, level in (("pika", logging.CRITICAL), ("alembic", logging.WARNING), ("urllib3", logging.WARNING)):
+    # module says once what happened. So does shared/tracing.py of what the exporter says of each batch. Alembic
+    # announces every run.
+    for noisy, level in (
+        ("pika", logging.CRITICAL),
+        ("opentelemetry.exporter", logging.CRITICAL),
+        ("alembic", logging.WARNING),
+        ("urllib3", logging.WARNING),
+    ):
         logging.getLogger(noisy).setLevel(level)
     structlog.configure(
         processors=[
@@ -109,3 +120,24 @@ def _end(text: str) -> str:
 def _printable(text: str) -> str:
     """Replace halves of surrogate pairs, which no stream takes."""
     return text.encode("utf-8", "replace").decode()
+
+
+def _visible(text: str) -> str:
+    """Write out control characters, the way that JSON has them too."""
+    return _CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+def _one_line(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    """Keep the start of a line for our lines: no text of a request or a record can pass for one of them on a console.
+
+    Fields need nothing: the console has them as ``repr`` does.
+    """
+    event["event"] = _visible(str(event["event"])).replace("\n", "\\n")
+    if "exception" in event:
+        event["exception"] = textwrap.indent(_visible(event["exception"]), "    ")
+    return event
+
+
+def _visible_json(_logger: Any, _method: str, line: Any) -> str:
+    """Escape what JSON may have as it is, and a terminal acts on."""
+    return _visible(line)

@@ -8,6 +8,7 @@ unit is *planned* again, as one that needs a message, and the message is dropped
 """
 
 from datetime import datetime
+from functools import cache
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -15,7 +16,7 @@ from sqlalchemy import ColumnElement, case, delete, or_, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from shared.db.models import Audit, Collection, Job, Pause, Task, Unit
+from shared.db.models import Audit, Collection, Job, Pause, Unit
 from shared.errors import BowerbirdError
 from shared.logging import get_logger
 from shared.messages import work_queue
@@ -42,15 +43,14 @@ class PauseView(BaseModel):
 # What statements ask
 
 
+@cache
 def unit_is_paused() -> ColumnElement[bool]:
     """The condition, in a statement about :class:`Unit`, that its queue or its collection is paused."""
     queues = {task_type: work_queue(spec.service) for task_type, spec in TASKS.items()}
     return (
         select(Pause.id)
-        .select_from(Task)
-        .join(Job, Job.id == Task.job_id)
-        .join(Pause, or_(Pause.collection_id == Job.collection_id, Pause.queue == case(queues, value=Task.type)))
-        .where(Task.id == Unit.task_id)
+        .join(Job, or_(Pause.collection_id == Job.collection_id, Pause.queue == case(queues, value=Unit.type)))
+        .where(Job.id == Unit.job_id)
         .correlate(Unit)
         .exists()
     )
@@ -66,9 +66,12 @@ def job_is_paused() -> ColumnElement[bool]:
     return select(Pause.id).where(Pause.collection_id == Job.collection_id).correlate(Job).exists()
 
 
-def is_paused(session: Session, collection_id: int) -> bool:
-    """Return whether a collection is paused."""
-    return session.scalar(select(Pause.id).where(Pause.collection_id == collection_id)) is not None
+def is_paused(session: Session, collection_id: int | None) -> bool:
+    """Return whether a collection is paused; None, which is none, never is."""
+    return (
+        collection_id is not None
+        and session.scalar(select(Pause.id).where(Pause.collection_id == collection_id)) is not None
+    )
 
 
 def require_not_paused(session: Session, collection: Collection) -> None:

@@ -5,22 +5,27 @@ Exit status: 0 stopped on purpose, 78 (``EX_CONFIG``) a setting or deployment is
 """
 
 import contextlib
+import math
 import os
 import random
 import select
 import signal
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from types import FrameType
 from typing import NoReturn
 
 from sqlalchemy.exc import DBAPIError
 
 from shared.db.errors import is_temporary
-from shared.db.migrate import current_revision, head_revision, is_known
-from shared.errors import ConfigurationError
+from shared.db.revision import current_revision, head_revision, is_known
+from shared.errors import BowerbirdError, ConfigurationError
 from shared.logging import configure_logging, get_logger
+from shared.probes import probes
 from shared.settings import Settings, load_settings
+from shared.tracing import exporting
 
 log = get_logger()
 
@@ -60,11 +65,18 @@ class Stop:
         return bool(self)
 
 
-def run_service(service: str, run: Callable[[Settings, str, Stop], None], *, needs_database: bool = True) -> NoReturn:
+def run_service(
+    service: str,
+    run: Callable[[Settings, str, Stop], None],
+    *,
+    needs_database: bool = True,
+    answers_probes: bool = True,
+) -> NoReturn:
     """Be the service's process: read settings, set up logs and signals, wait for the database, run, exit.
 
     :param run: called with settings, the database's URL, and the stop flag that it must look at every second.
     :param needs_database: False runs it without waiting for the database.
+    :param answers_probes: False: it has its own way, or ends soon.
     """
     try:
         settings = load_settings()
@@ -72,13 +84,18 @@ def run_service(service: str, run: Callable[[Settings, str, Stop], None], *, nee
         stop = Stop()
         stop.install()
         url = require_database_url(settings)
-        if not needs_database or wait_for_database(url, stop):
-            log.info("service started", pid=os.getpid())
-            run(settings, url, stop)
+        with exporting(service), probes(settings, service, url) if answers_probes else contextlib.nullcontext():
+            wait = needs_database or settings.database_wait_seconds is not None
+            if not wait or wait_for_database(url, stop, Patience.of(settings)):
+                log.info("service started", pid=os.getpid())
+                run(settings, url, stop)
         log.info("service stopped")
     except ConfigurationError as error:
         print(f"{service}: {error}", file=sys.stderr)  # noqa: T201  logs may not be set up
         sys.exit(os.EX_CONFIG)
+    except DatabaseWaitError as error:
+        log.error("no database in time", error=str(error))
+        sys.exit(1)
     sys.exit(0)
 
 
@@ -92,23 +109,71 @@ def require_database_url(settings: Settings) -> str:
     return settings.database_url
 
 
-def wait_for_database(url: str, stop: Stop) -> bool:
+class DatabaseWaitError(BowerbirdError):
+    """The database did not answer, or was not migrated, within the time a service waits for it at its start."""
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long to wait for the database, and how long between two tries.
+
+    ``seconds``: None, for ever. ``pause``: None, one that grows. ``clock``: in seconds, never set back.
+    """
+
+    seconds: float | None = None
+    pause: float | None = None
+    clock: Callable[[], float] = time.monotonic
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Patience":
+        """Return what the settings say."""
+        return cls(settings.database_wait_seconds, settings.database_pause_seconds)
+
+    def pauses(self) -> Iterator[float]:
+        """Yield the pause after each failure."""
+        growing = 0.2
+        while True:
+            yield self.pause or growing * random.uniform(0.5, 1)  # noqa: S311
+            growing = min(growing * 2, 10)
+
+    def deadline(self) -> float:
+        """Return when the patience that begins now ends, by the clock."""
+        return math.inf if self.seconds is None else self.clock() + self.seconds
+
+
+def wait_for_database(url: str, stop: Stop, patience: Patience | None = None) -> bool:
     """Wait until the database answers and is migrated; return False if asked to stop first.
 
-    A revision this version does not know is taken for a newer one: during a rolling upgrade the schema goes first.
+    Raise :class:`DatabaseWaitError` once the patience is at its end. A revision this version does not know is taken for
+    a newer one: during a rolling upgrade the schema goes first.
     """
-    delay = 0.2
+    patience = patience or Patience()
+    deadline, pauses = patience.deadline(), patience.pauses()
     while not stop:
-        try:
-            revision = current_revision(url)
-        except DBAPIError as error:
-            if not is_temporary(error):
-                raise
-            log.warning("waiting for the database", error=str(error.orig).strip())
-        else:
-            if revision == head_revision() or (revision is not None and not is_known(revision)):
-                return True
-            log.warning("waiting for `bowerbird migrate`", revision=revision, needed=head_revision())
-        stop.wait(delay * random.uniform(0.5, 1))  # noqa: S311
-        delay = min(delay * 2, 10)
+        fault = _fault_of(url)
+        if not fault:
+            return True
+        pause = next(pauses)
+        if patience.clock() + pause > deadline:
+            raise DatabaseWaitError(
+                f"No database within {patience.seconds:g} s: {fault}. Start it, and run `bowerbird migrate`; or raise "
+                "BOWERBIRD_DATABASE_WAIT_SECONDS."
+            )
+        stop.wait(pause)
     return False
+
+
+def _fault_of(url: str) -> str:
+    """Return what the database lacks yet, and log it; empty: nothing."""
+    try:
+        revision = current_revision(url)
+    except DBAPIError as error:
+        if not is_temporary(error):
+            raise
+        fault = str(error.orig).strip()
+        log.warning("waiting for the database", error=fault)
+        return fault
+    if revision == head_revision() or (revision is not None and not is_known(revision)):
+        return ""
+    log.warning("waiting for `bowerbird migrate`", revision=revision, needed=head_revision())
+    return f"its schema is at {revision or 'nothing'} and this version needs {head_revision()}"

@@ -145,9 +145,13 @@ class _Log:
 
     def _move_aside(self) -> None:
         # Copied and emptied, not renamed: a running service goes on writing to the file it has open.
-        with contextlib.suppress(FileNotFoundError):
+        try:
             shutil.copyfile(self.path, self.path.with_name(f"{self.path.name}.1"))
             os.truncate(self.path, 0)
+        except FileNotFoundError:
+            pass
+        except OSError:  # no room for a copy, or read-only: it stays, and the next line is another occasion
+            return
         self._position = 0
 
 
@@ -199,7 +203,16 @@ class Supervisor:
     @property
     def api_url(self) -> str | None:
         """Where the API of this supervisor listens; None if it runs none. Known once it has started."""
-        return base_url(self._settings.api_host, self._api_port) if "api" in self._commands else None
+        url = base_url(self._settings.api_host, self._api_port) + self._settings.api_prefix
+        return url if "api" in self._commands else None
+
+    def metrics_port(self, service: str) -> int | None:
+        """Return where a service answers probes: each has a port of its own, from the setting's on, in our order.
+
+        The setting 0 is any free one, for each. The API's place in the row stays empty: it has a port already.
+        """
+        first = self._settings.metrics_port
+        return first and first + list(self._commands).index(service)
 
     def acquire(self) -> bool:
         """Become the supervisor of the data directory; return False if another process is."""
@@ -226,7 +239,7 @@ class Supervisor:
         for child in self._children.values():
             if child.process is None:
                 if time.monotonic() >= child.restart_at:
-                    self._restart(child)
+                    self._try_to_restart(child)
             elif child.process.poll() is not None:
                 self._follow(child)
                 self._ended(child, child.process.returncode)
@@ -252,7 +265,8 @@ class Supervisor:
                     self._report(f"{child.name} did not stop in time; killing it.")
                     self._kill(child)
                 self._follow(child)
-                heartbeat_path(self._settings, child.name).unlink(missing_ok=True)
+                with contextlib.suppress(OSError):
+                    heartbeat_path(self._settings, child.name).unlink()
         self._children = {}
         self._lock.release()
 
@@ -270,7 +284,14 @@ class Supervisor:
         child.started_at, child.begun = time.monotonic(), time.time()
         child.log.last.clear()
         with child.log.path.open("ab") as log:
-            child.process = launch(child.command, self._environment(), output=log)
+            child.process = launch(child.command, self._environment(child.name), output=log)
+
+    def _try_to_restart(self, child: _Child) -> None:
+        try:
+            self._restart(child)
+        except OSError as error:  # its log cannot be opened, or there is no memory for one more process
+            child.restart_at = time.monotonic() + LONGEST_DELAY_SECONDS
+            self._report(f"{child.name} cannot be started: {error}; trying again in {LONGEST_DELAY_SECONDS:.0f} s.")
 
     def _restart(self, child: _Child) -> None:
         any_port = child.name == "api" and self._settings.api_port == 0
@@ -282,10 +303,11 @@ class Supervisor:
     def _describe(self) -> None:
         self._lock.write(api_url=self.api_url, database=mask(self._database_url), services=list(self._commands))
 
-    def _environment(self) -> dict[str, str]:
+    def _environment(self, service: str) -> dict[str, str]:
         # Logs of one machine are read by people; who collects them asks for JSON by name.
         log_format = "console" if self._settings.log_format == "auto" else self._settings.log_format
-        settings = self._settings.model_copy(update={"api_port": self._api_port, "log_format": log_format})
+        ours = {"api_port": self._api_port, "log_format": log_format, "metrics_port": self.metrics_port(service)}
+        settings = self._settings.model_copy(update=ours)
         return service_environment(settings, self._database_url)
 
     def _ended(self, child: _Child, status: int) -> None:

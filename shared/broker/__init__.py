@@ -29,10 +29,11 @@ or killed), which is why leases end sooner, and the scheduler publishes again.
 Reconnecting
 ------------
 Consumers reconnect by themselves, in ``receive``, with jittered back-off (0.5 s to 30 s); a broker does so in its next
-call. While disconnected, ``receive`` returns None within its timeout (one attempt to connect may take it five seconds
-longer) and every call of a broker raises :class:`~shared.errors.BrokerUnavailableError`. What is not worth repeating
-(wrong credentials, no access, no such queue, mismatched queue arguments, no tables) raises
-:class:`~shared.errors.ConfigurationError`, from ``receive`` too.
+call. Queues that a server lost, with all its data perhaps, are made again then. While disconnected, ``receive`` returns
+None within its timeout (one attempt to connect may take it five seconds longer) and every call of a broker raises
+:class:`~shared.errors.BrokerUnavailableError`. What is not worth repeating (wrong credentials, no access, a queue that
+nobody declares, mismatched queue arguments, no tables) raises :class:`~shared.errors.ConfigurationError`, from
+``receive`` too.
 """
 
 from collections.abc import Callable, Mapping, Sequence

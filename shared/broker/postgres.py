@@ -24,6 +24,7 @@ from datetime import timedelta
 from itertools import islice
 from typing import Any
 
+from shared import metrics
 from shared.broker import (
     DELIVERY_LIMIT,
     REASON_CHARACTERS,
@@ -308,6 +309,7 @@ class PostgresConsumer(Consumer):
         self._look_at = 0.0  # the connection before may have held something
         if self._epoch:
             log.info("connected to the broker again", connection=self._name)
+            metrics.BROKER_RECONNECTIONS.inc()
         self._backoff.succeeded()
 
     def _take(self) -> Delivery | None:

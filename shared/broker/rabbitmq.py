@@ -26,6 +26,7 @@ from pika.adapters.blocking_connection import BlockingChannel
 from pika.exceptions import ChannelWrongStateError, ConnectionWrongStateError, ConsumerCancelled
 from pika.spec import Basic, BasicProperties
 
+from shared import metrics
 from shared.broker import RETRY_STEPS, Broker, Consumer, DeadLetter, Delivery, Depth, amqp
 from shared.broker.backoff import Backoff
 from shared.broker.topology import Topology, retry_step
@@ -50,17 +51,16 @@ class RabbitBroker(Broker):
 
     def declare(self) -> None:
         with self._publisher.channel() as channel:
-            for exchange in self._topology.exchanges():
-                channel.exchange_declare(exchange.name, exchange.type, durable=True)
-            for queue in self._topology.queues():
-                channel.queue_declare(queue.name, durable=True, arguments=queue.arguments)
-                if queue.exchange:
-                    channel.queue_bind(queue.name, queue.exchange, queue.routing_key)
+            _declare(channel, self._topology)
 
     def publish(self, queue: str, message: Message) -> None:
         exchange, routing_key = self._topology.route(queue, message.name)
         properties = amqp.properties_of(self._topology.prefix, queue, message)
-        self._publisher.publish(exchange, routing_key, message.encode(), properties)
+        try:
+            self._publisher.publish(exchange, routing_key, message.encode(), properties)
+        except ConfigurationError:  # a server that lost its data has no queues either; what else is wrong stays wrong
+            self.declare()
+            self._publisher.publish(exchange, routing_key, message.encode(), properties)
 
     def consume(self, queues: Sequence[str], *, prefetch: int) -> "RabbitConsumer":
         return RabbitConsumer(self._server, self._topology, queues, prefetch=prefetch)
@@ -135,6 +135,15 @@ class RabbitBroker(Broker):
         self._publisher.close()
 
 
+def _declare(channel: BlockingChannel, topology: Topology) -> None:
+    for exchange in topology.exchanges():
+        channel.exchange_declare(exchange.name, exchange.type, durable=True)
+    for queue in topology.queues():
+        channel.queue_declare(queue.name, durable=True, arguments=queue.arguments)
+        if queue.exchange:
+            channel.queue_bind(queue.name, queue.exchange, queue.routing_key)
+
+
 def _purge_waiting(channel: BlockingChannel, name: str, queue: str, job: str) -> int:
     """Delete a job's messages from a retry queue. The others go back when the channel closes, and wait on."""
     purged = 0
@@ -204,6 +213,8 @@ class RabbitConsumer(Consumer):
         self._connection = self._server.connect(self._name)
         self._channel = self._connection.channel()
         self._channel.add_on_cancel_callback(self._on_cancel)
+        if self._epoch:  # the server, or somebody, may have lost all that was declared
+            _declare(self._channel, self._topology)
         return self._connection
 
     def _subscribe(self) -> None:
@@ -221,6 +232,7 @@ class RabbitConsumer(Consumer):
             self._channel.basic_consume(self._topology.queue(queue), partial(self._on_message, queue))
         if self._epoch and not self._subscribed:
             log.info("connected to the broker again", connection=self._name)
+            metrics.BROKER_RECONNECTIONS.inc()
         self._subscribed += room
         self._backoff.succeeded()
 

@@ -11,59 +11,53 @@ Speech with the parent, over a pipe: in come :class:`~shared.worker.context.Assi
 
 import contextlib
 import ctypes
-import errno
 import os
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any, Literal
 
 import structlog
-from sqlalchemy import select, text
 from sqlalchemy.orm import Session, sessionmaker
 
-from shared import exports, units
+from shared import filing, units
 from shared.db import make_engine, make_sessions
-from shared.db.errors import is_temporary
-from shared.db.models import File, Job
-from shared.errors import PermanentError, SupersededError, TemporaryError
+from shared.errors import SupersededError
+from shared.exports import split_name
+from shared.failures import classify
+from shared.faults import fault
 from shared.logging import configure_logging, get_logger
 from shared.settings import Settings
-from shared.tasks import TASKS, load
-from shared.units import Assignment, storable
+from shared.tasks import entry_of, load, specs_of
+from shared.tracing import Span, begin, shown
+from shared.units import Assignment, Later, storable
 from shared.worker.context import Work, bounded_output
 
 log = get_logger()
 
 PR_SET_PDEATHSIG = 1
-MENDABLE = frozenset(
-    {
-        errno.EACCES,
-        errno.EAGAIN,
-        errno.EDQUOT,
-        errno.EIO,
-        errno.EMFILE,
-        errno.ENFILE,
-        errno.ENOMEM,
-        errno.ENOSPC,
-        errno.EROFS,
-    }
-)
-"""System errors that an operator, or time, mends while we wait: disk full, read-only, too many open files, …"""
+OOM_SCORE = "500"
+"""When memory runs out the system kills this process rather than its parent, or a database beside it (proc(5))."""
 
 
 @dataclass(frozen=True)
 class Outcome:
     """How an attempt ended. ``ok`` is committed already; the parent records the others."""
 
-    kind: Literal["ok", "temporary", "permanent", "superseded"]
+    kind: Literal["ok", "later", "temporary", "permanent", "superseded"]
     error: str = ""
     traceback: str = ""
     retry_after: float | None = None
+    published: tuple[tuple[str, int, int], ...] = ()
+    """Format, bytes and records of each file that was published."""
+    spans: tuple[Span, ...] = ()
+    """What the attempt consisted of, for the parent to export."""
+    doubtful: bool = False
+    """Whether the process may have suffered, so that a fresh one must take its place."""
+    later: Later | None = None
 
 
 def die_with_parent(parent: int) -> None:
@@ -80,8 +74,10 @@ def run_child(connection: Connection, settings: Settings, service: str, parent: 
     # The parent decides when work ends; Ctrl-C reaches the whole process group.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    with contextlib.suppress(OSError):  # not Linux
+        Path("/proc/self/oom_score_adj").write_text(OOM_SCORE)
     configure_logging(settings, service)
-    handlers = {name: load(spec.handler) for name, spec in TASKS.items() if spec.service == service}
+    handlers = {name: load(spec.handler) for name, spec in specs_of(service).items()}
     engine = make_engine(database_url, application_name=f"bowerbird {service} child", pool_size=2)
     sessions = make_sessions(engine)
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
@@ -100,93 +96,74 @@ def _attempt(
 ) -> Outcome:
     work: Work | None = None
     structlog.contextvars.bind_contextvars(
-        job=assignment.job_id, task=assignment.task_type, unit=assignment.unit_id, attempt=assignment.attempt
+        job=assignment.job_id,
+        task=assignment.task_type,
+        unit=assignment.unit_id,
+        attempt=assignment.attempt,
+        **shown(assignment.trace),
     )
+    spans = [begin("handle", assignment.trace)]
     try:
         with sessions() as session:
             work = Work(assignment, settings, session, lambda kind, value: connection.send((kind, value)))
             work.remove_leftovers()
-            output = handlers[assignment.task_type](work)
+            fault("child.started")
+            output = handlers[entry_of(assignment.task_type, assignment.backend)](work)
+            spans[-1].ended()
+            if isinstance(output, Later):
+                return Outcome("later", later=output, spans=tuple(spans))
+            spans.append(begin("commit", assignment.trace))
             _commit(work, output)
-        return Outcome("ok")
+        spans[-1].ended()
+        return Outcome("ok", published=_published(work), spans=tuple(spans))
     except SupersededError as error:
-        return Outcome("superseded", str(error))
+        spans[-1].ended(error=str(error))
+        return Outcome("superseded", str(error), spans=tuple(spans))
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # noqa: BLE001  the edge; and a panic of a Rust library is no Exception
         outcome = _failure(error)
         # What it says may come from the data: neither database nor broker take NUL or half a surrogate pair.
-        return replace(outcome, error=storable(outcome.error), traceback=storable(outcome.traceback))
+        outcome = replace(outcome, error=storable(outcome.error), traceback=storable(outcome.traceback))
+        spans[-1].ended(error=outcome.error)
+        return replace(outcome, spans=tuple(spans))
     finally:
         if work is not None:
             work.remove_directories()
-        structlog.contextvars.unbind_contextvars("job", "task", "unit", "attempt")
+        structlog.contextvars.unbind_contextvars("job", "task", "unit", "attempt", "trace")
+
+
+def _published(work: Work) -> tuple[tuple[str, int, int], ...]:
+    return tuple((split_name(file.name)[1], file.size, file.records) for file in work.files)
 
 
 def _failure(error: BaseException) -> Outcome:
     trace = traceback.format_exc()
-    if isinstance(error, PermanentError):
-        return Outcome("permanent", str(error), trace)
-    if isinstance(error, TemporaryError):
-        return Outcome("temporary", str(error), trace, error.retry_after)
-    if is_temporary(error):
-        return Outcome("temporary", f"The database was not available: {error}", trace)
-    if isinstance(error, OSError) and error.errno in MENDABLE:
-        return Outcome("temporary", f"The operating system refused: {error}", trace)
-    log.error("handler failed with an error it did not foresee", traceback=trace)
-    return Outcome("permanent", f"Unexpected {type(error).__name__}: {error}", trace)
+    failure = classify(error)
+    if not failure.foreseen:
+        log.error("handler failed with an error it did not foresee", traceback=trace)
+    doubtful = isinstance(error, MemoryError)
+    return Outcome(failure.kind, failure.text, trace, failure.retry_after, doubtful=doubtful)
 
 
 def _commit(work: Work, output: dict[str, Any]) -> None:
-    """Make the outcome true at once, while the claim holds: files renamed, rows and manifest written, unit completed.
+    """Make the outcome true at once, while the claim holds: files kept, rows written, unit completed.
 
-    The job's row lock puts the units of one job in order here, as each rewrites the manifest. If we die between rename
-    and commit, the files are there without rows; the next attempt replaces them, or removes them.
+    Files that are published now are not touched: the new ones lie beside them, in a place that nothing but the new rows
+    knows (shared/filing.py). If we die between moving them there and the commit, they are removed when the job ends.
     """
+    fault("child.handled")
     session, assignment = work.session, work.assignment
     output = bounded_output(output)
-    _lock_job(work)
+    filing.lock_job(session, work.job_id, silence=work.settings.lease)
     units.hold(session, assignment.unit_id, assignment.token)
-    stale = units.record_files(session, assignment, work.files)
+    place = ""
+    files = [*((file.path, file.name) for file in work.files), *((path, path.name) for path in work.left)]
+    if files:
+        place = work.export.keep(work.staging, assignment.unit_id, assignment.token, files)
+        fault("child.kept")
+    filing.record_files(session, assignment, work.files, place)
     units.complete(session, assignment, output, work.notes)
-    for file in work.files:
-        file.path.replace(work.export.path(file.name))
-    listed = _files(work)
-    if work.files or stale:
-        manifest = exports.manifest(assignment.source_id, assignment.job_id, _file_facts(listed))
-        exports.replace_text(work.export.directory / exports.MANIFEST, manifest, staging=work.staging)
+    fault("child.recorded")
     session.commit()
-    if {path.name for path in work.export.paths()} - {row.name for row in listed}:
-        _remove_unlisted(work)
-
-
-def _remove_unlisted(work: Work) -> None:
-    """Delete files that have no row: this unit no longer makes them, or an attempt died between rename and commit.
-
-    Asks again, under the job's lock: we may have been frozen since the commit, and the job restarted meanwhile.
-    """
-    _lock_job(work)
-    listed = {row.name for row in _files(work)}
-    for path in work.export.paths():
-        if path.name not in listed:
-            path.unlink(missing_ok=True)
-    work.session.commit()
-
-
-def _lock_job(work: Work) -> None:
-    """Lock the job's row for the rest of the transaction; for a lease at most, should we be frozen while we hold it.
-
-    The scheduler, other units of the job and the parent process wait for it. From here on the server cuts off a client
-    that is silent for so long.
-    """
-    silence = work.settings.lease // timedelta(milliseconds=1)
-    work.session.execute(text(f"SET LOCAL idle_in_transaction_session_timeout = {silence}"))
-    work.session.execute(select(Job.id).where(Job.id == work.job_id).with_for_update(key_share=True))
-
-
-def _files(work: Work) -> Sequence[File]:
-    return work.session.scalars(select(File).where(File.job_id == work.job_id).order_by(File.name)).all()
-
-
-def _file_facts(rows: Sequence[File]) -> list[dict[str, Any]]:
-    return [{"name": row.name, "size": row.size, "records": row.records, "sha256": row.sha256} for row in rows]
+    fault("child.committed")

@@ -1,6 +1,7 @@
 """What a handler is given: :class:`Work`, one claimed unit with its transaction, its directories and its voice.
 
-A handler is a function ``handler(work: Work) -> dict[str, Any]``. It reads what the unit names, writes rows through
+A handler is a function ``handler(work: Work) -> dict[str, Any]`` (or :class:`~shared.units.Later`, if the work goes on
+in another system: see peers.py). It reads what the unit names, writes rows through
 ``work.session`` and files under ``work.staging``, and returns a small JSON-able object that the task manager turns into
 the job's metadata. It never commits, renames or settles: the runtime does all three at once, while the claim still
 holds, so a handler may be killed at any instant and run again from the start.
@@ -24,15 +25,15 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from shared import filing
 from shared.db import connect
 from shared.db.models import NoteLevel
 from shared.errors import PermanentError
-from shared.exports import Export, LockFile, split_name
+from shared.exports import Export, LockFile, made_name, split_name
 from shared.settings import Settings
 from shared.units import Assignment, Note, PublishedFile, storable, storable_json
 
 PROGRESS_INTERVAL_SECONDS = 0.5
-HASH_BLOCK_BYTES = 1 << 20
 MAX_NOTES = 1_000
 """Notes that one unit leaves; of more, the number is noted."""
 MAX_NOTE_CHARACTERS = 4_000
@@ -51,6 +52,8 @@ class Work:
     report: Callable[[str, Any], None]
     """Sends ("progress", {...}) or ("lock", path) to the parent process; handlers use the methods below instead."""
     files: list[PublishedFile] = field(default_factory=list)
+    left: list[Path] = field(default_factory=list)
+    """Finished files for a later unit of the task (see :meth:`leave`)."""
     notes: list[Note] = field(default_factory=list)
     _reported_at: float = 0.0
     _notes_left_out: int = 0
@@ -59,6 +62,11 @@ class Work:
     def params(self) -> dict[str, Any]:
         """The unit's parameters, as its task manager planned them."""
         return self.assignment.params
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """What the handler left for this call (see :class:`~shared.units.Later`); empty at first."""
+        return self.assignment.state
 
     @property
     def job_id(self) -> int:
@@ -86,6 +94,10 @@ class Work:
                 prefix=f"unit-{self.assignment.unit_id}-{self.assignment.token}-", dir=self.settings.scratch
             )
         )
+
+    def input(self, name: str) -> Path:
+        """Return where a file lies that an earlier task of the job made. It stays there while the unit works."""
+        return filing.current_path(self.session, self.export, name)
 
     @contextlib.contextmanager
     def reader(self) -> Iterator[Any]:
@@ -118,21 +130,37 @@ class Work:
                 raise
             return int(cursor.rowcount)
 
-    def publish(self, path: Path, name: str, *, records: int) -> None:
-        """Announce a finished file; it appears under its name when the unit completes.
+    def publish(self, path: Path, name: str, *, records: int, sha256: str = "") -> None:
+        """Announce a finished file; it is the job's when the unit completes, and under its name when the job does.
 
         :param path: the file, inside ``staging``.
         :param name: ``full.jsonl.gz`` and its like; ValueError for any other.
         :param records: how many records (compiled releases) it holds.
+        :param sha256: of its content, if the handler knows it; else the file is read for it.
         """
         split_name(name)
-        digest = hashlib.sha256()
         with path.open("rb") as file:
-            while block := file.read(HASH_BLOCK_BYTES):
-                digest.update(block)
-            size = file.tell()
+            digest = sha256 or hashlib.file_digest(file, "sha256").hexdigest()
+            size = os.fstat(file.fileno()).st_size
             os.fsync(file.fileno())
-        self.files.append(PublishedFile(path, name, records, size, digest.hexdigest()))
+        self.files.append(PublishedFile(path, name, records, size, digest))
+
+    def leave(self, path: Path) -> None:
+        """Leave a finished file to a later unit of the task: it is in :attr:`place` when this one completes.
+
+        It stays until the job ends and the task is OK. Return ``place`` as a member of that name, as it says who needs
+        the files.
+
+        :param path: the file, inside ``staging``.
+        """
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+        self.left.append(path)
+
+    @property
+    def place(self) -> str:
+        """Directory, within the job's own, where this attempt's files lie once it is committed."""
+        return made_name(self.assignment.unit_id, self.assignment.token)
 
     def progress(self, done: int, total: int | None = None, *, of: str = "records") -> None:
         """Say how far the work is. Call as often as you like: it is passed on twice a second at most."""
@@ -155,10 +183,13 @@ class Work:
         self.notes[MAX_NOTES:] = [Note(NoteLevel.WARNING, text, {"count": self._notes_left_out})]
 
     @contextlib.contextmanager
-    def lock(self, name: str) -> Iterator[None]:
-        """Show, while the block runs, that the file is being made. The parent process keeps the heartbeat fresh."""
+    def lock(self, name: str, *, share: int | None = None) -> Iterator[None]:
+        """Show, while the block runs, that the file is being made. The parent process keeps the heartbeat fresh.
+
+        :param share: only one of several shares of it, at which others may be at work.
+        """
         lock = LockFile(
-            self.export.lock_path(name),
+            self.export.lock_path(name, share=share),
             job=self.assignment.job_id,
             unit=self.assignment.unit_id,
             attempt=self.assignment.attempt,

@@ -4,7 +4,7 @@ One thread owns the broker's connection and never blocks for more than a second;
 child.py), one a slot. The order of things, for every unit:
 
 1. receive; decode (a message that cannot be understood goes to the dead letters);
-2. claim in one conditional UPDATE (refused: acknowledge and forget, or put off if its holder is alive);
+2. claim in one conditional UPDATE (refused: acknowledge and forget; put off if its holder is alive, or it is not due);
 3. the child works; each second the lease is renewed, progress stored, a cancellation noticed;
 4. the child commits the outcome with its files and rows, while the claim holds;
 5. only then is the message settled: acknowledged, put off through a retry step, or rejected to the dead letters.
@@ -21,18 +21,20 @@ import threading
 import time
 import traceback
 from collections import deque
+from dataclasses import replace
 from datetime import timedelta
 
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, sessionmaker
 
-from shared import dead_letters, units
+from shared import dead_letters, metrics, tracing, units
 from shared.backoff import delay_before
 from shared.broker import Broker, Consumer, Delivery, open_broker
 from shared.db import make_engine, make_sessions
 from shared.db.errors import is_temporary
 from shared.errors import BrokerUnavailableError, PermanentError
 from shared.exports import Export
+from shared.faults import fault
 from shared.health import Heartbeat
 from shared.logging import get_logger
 from shared.messages import EVENTS_QUEUE, RunUnit, UnitCompleted, decode, work_queue
@@ -41,6 +43,7 @@ from shared.settings import Settings
 from shared.tasks import TASKS
 from shared.units import Assignment
 from shared.worker.child import Outcome
+from shared.worker.errands import Errands
 from shared.worker.slot import Current, Slot
 
 log = get_logger()
@@ -67,7 +70,7 @@ class Announcer:
         try:
             self._events.put_nowait(event)
         except queue.Full:
-            log.warning("event dropped; the scheduler's tick will see it", unit=event.unit_id)
+            log.warning("event dropped; the scheduler's tick will see it", **_names_of(event))
 
     def close(self) -> None:
         """Publish what is left, for a few seconds at most."""
@@ -81,7 +84,7 @@ class Announcer:
                 broker.publish(EVENTS_QUEUE, event)
             except BrokerUnavailableError as error:
                 log.warning(
-                    "event not published; the scheduler's tick will see it", unit=event.unit_id, error=str(error)
+                    "event not published; the scheduler's tick will see it", **_names_of(event), error=str(error)
                 )
         broker.close()
 
@@ -108,11 +111,13 @@ class Worker:
         self._heartbeat = Heartbeat(settings, service)
         self._consumer: Consumer = broker.consume([work_queue(service)], prefetch=settings.concurrency)
         self._announcer = Announcer(settings, database_url)
+        self._errands = Errands(settings, service, sessions)
         self._slots = [Slot(settings, service, database_url, self._consumer.wake) for _ in range(settings.concurrency)]
         # Only after a reconnection can there be more deliveries than free slots: the old ones' work still runs.
         self._pending: deque[Delivery] = deque()
         self._unsettled: dict[Slot, Outcome] = {}
         self._swept = False
+        metrics.SLOTS.set(len(self._slots))
 
     def run(self) -> None:
         """Work until asked to stop; then finish what runs, or hand it back when the grace is over."""
@@ -128,11 +133,12 @@ class Worker:
             self._turn(TURN_SECONDS / 5)
         self._hand_back()
         self._announcer.close()
+        self._errands.close()
         self._consumer.close()
         self._heartbeat.stop()
 
     def _turn(self, timeout: float) -> None:
-        self._heartbeat.beat()
+        self._heartbeat.beat(connected=self._consumer.connected)
         delivery = self._consumer.receive(0 if self._unsettled else timeout)
         if delivery is not None:
             self._pending.append(delivery)
@@ -140,6 +146,7 @@ class Worker:
             self._watch(slot)
             if slot.current is None and self._pending and not self._stop:
                 self._take(slot, self._pending.popleft())
+        metrics.SLOTS_BUSY.set(sum(slot.current is not None for slot in self._slots))
         if self._unsettled:  # the database is away: do not spin
             self._stop.wait(TURN_SECONDS / 5)
 
@@ -173,6 +180,9 @@ class Worker:
         except PermanentError as error:
             self._refuse(delivery, str(error), traceback.format_exc())
             return
+        fault("worker.received")
+        names: dict[str, int | str] = {"job": message.job_id, "task": message.task_type, "unit": message.unit_id}
+        names |= tracing.shown(message.trace)
         try:
             with self._sessions.begin() as session:
                 claim = units.claim(
@@ -181,20 +191,24 @@ class Worker:
                     worker=self._name,
                     lease=self._settings.lease,
                     database_url=self._database_url,
+                    limits=self._settings.limits,
                 )
         except DBAPIError as error:
             if not is_temporary(error):
                 raise
-            log.warning("unit not claimed: the database is not available", unit=message.unit_id, error=str(error.orig))
+            log.warning("unit not claimed: the database is not available", **names, error=str(error.orig))
             self._consumer.retry(delivery, timedelta(seconds=self._settings.retry_base_seconds))
             return
         if isinstance(claim, Assignment):
-            self._start(slot, claim, delivery)
+            fault("worker.claimed")
+            self._start(slot, claim, delivery, message.trace)
         elif claim.busy:
-            log.info("message put off", unit=message.unit_id, reason=claim.reason)
-            self._consumer.retry(delivery, self._settings.lease / 2)
+            log.info("message put off", **names, reason=claim.reason)
+            metrics.MESSAGES_UNCLAIMED.inc(queue=delivery.queue, reason="held")
+            self._consumer.retry(delivery, claim.due_in or self._settings.lease / 2)
         else:
-            log.info("message dropped", unit=message.unit_id, reason=claim.reason)
+            log.info("message dropped", **names, reason=claim.reason)
+            metrics.MESSAGES_UNCLAIMED.inc(queue=delivery.queue, reason="over")
             self._consumer.ack(delivery)
 
     def _read(self, delivery: Delivery) -> RunUnit:
@@ -221,16 +235,26 @@ class Worker:
             self._consumer.retry(delivery, timedelta(seconds=self._settings.retry_base_seconds))
             return
         log.error("message rejected", queue=delivery.queue, message=delivery.message_id, reason=reason)
+        metrics.MESSAGES_REJECTED.inc(queue=delivery.queue)
+        fault("worker.refused")
         self._consumer.reject(delivery, reason)
 
-    def _start(self, slot: Slot, assignment: Assignment, delivery: Delivery) -> None:
-        log.info("unit started", **_names(assignment))
-        slot.assign(assignment, delivery, self._settings.lease, self._renew_seconds())
-        if assignment.attempt > self._settings.max_attempts:
-            # Each attempt so far took its worker down with it, so none lived to say so.
+    def _start(self, slot: Slot, assignment: Assignment, delivery: Delivery, sender: str) -> None:
+        parent = tracing.sender_of(sender, tracing.task_of(assignment.trace, assignment.task_id))
+        span = tracing.begin("attempt", parent)
+        assignment = replace(assignment, trace=span.trace)
+        span.attributes |= _names(assignment)
+        log.debug("unit started", **_names(assignment))
+        metrics.UNITS_CLAIMED.inc(task=assignment.task_type)
+        metrics.UNIT_WAIT.observe(assignment.waited_seconds, task=assignment.task_type)
+        slot.assign(assignment, delivery, span, self._settings.lease, self._renew_seconds())
+        if assignment.attempt > self._settings.retry_policy(assignment.task_type).attempts:
+            # The last attempt took its worker down with it, so none lived to say so.
             slot.kill()
             self._unsettled[slot] = Outcome(
-                "permanent", "Its worker was lost in every attempt (killed, or out of memory)."
+                "permanent",
+                f"Its worker was lost in the last of {self._settings.max_attempts} attempts "
+                "(killed, or out of memory).",
             )
 
     def _renew_seconds(self) -> float:
@@ -239,7 +263,7 @@ class Worker:
     # Watching it
 
     def _watch(self, slot: Slot) -> None:
-        outcome = self._unsettled.pop(slot, None) or slot.poll()
+        outcome = self._unsettled.pop(slot, None) or slot.poll() or slot.enforce_limits()
         current = slot.current
         if current is None:
             return
@@ -259,6 +283,7 @@ class Worker:
                     lease=self._settings.lease,
                     progress=current.progress,
                 )
+                done = not held and units.is_done(session, assignment.unit_id, assignment.token)
         except DBAPIError as error:
             if not is_temporary(error):
                 raise
@@ -266,6 +291,9 @@ class Worker:
             if now >= current.lease_end:
                 log.warning("unit given up: no database for a whole lease", **_names(assignment), error=str(error.orig))
                 self._abandon(slot, current)
+            return
+        if done:  # the child has committed, and its word is on its way
+            current.renew_at = now + self._renew_seconds()
             return
         if not held:
             log.warning("unit given up: cancelled, or claimed by another worker", **_names(assignment))
@@ -280,6 +308,7 @@ class Worker:
     def _abandon(self, slot: Slot, current: Current) -> None:
         slot.kill()
         self._remove_attempt(current)
+        _count(current, "stopped")
         self._consumer.ack(current.delivery)
         slot.current = None
 
@@ -309,18 +338,31 @@ class Worker:
 
     def _record_and_settle(self, current: Current, outcome: Outcome) -> None:
         assignment, delivery = current.assignment, current.delivery
+        policy = self._settings.retry_policy(assignment.task_type)
         seconds = round(time.monotonic() - current.started_at, 3)
+        fault("worker.outcome_known")
         if outcome.kind == "ok":
-            log.info("unit completed", **_names(assignment), seconds=seconds)
+            files = {"files": len(outcome.published), "bytes": sum(size for _, size, _ in outcome.published)}
+            log.info("unit completed", **_names(assignment), seconds=seconds, **(files if outcome.published else {}))
+            _count(current, "ok", outcome)
             self._announce(assignment)
             self._consumer.ack(delivery)
         elif outcome.kind == "superseded":
-            self._drop(current)
-        elif outcome.kind == "temporary" and assignment.attempt < self._settings.max_attempts:
+            self._drop(current, outcome)
+        elif outcome.later is not None:
+            with self._sessions.begin() as session:
+                held = units.ask_later(session, assignment.unit_id, assignment.token, outcome.later)
+            if not held:
+                self._drop(current, outcome)
+                return
+            log.debug("unit asks later", **_names(assignment), note=outcome.later.note)
+            _count(current, "later", outcome)
+            self._consumer.retry(delivery, outcome.later.delay)
+        elif outcome.kind == "temporary" and assignment.attempt < policy.attempts:
             delay = delay_before(
                 assignment.attempt + 1,
-                base_seconds=self._settings.retry_base_seconds,
-                cap_seconds=self._settings.retry_cap_seconds,
+                base_seconds=policy.base_seconds,
+                cap_seconds=policy.cap_seconds,
                 retry_after=outcome.retry_after,
             )
             with self._sessions.begin() as session:
@@ -333,38 +375,55 @@ class Worker:
                     delay=delay,
                 )
             if not held:
-                self._drop(current)
+                self._drop(current, outcome)
                 return
-            log.warning("unit put off", **_names(assignment), error=outcome.error, delay_seconds=delay.total_seconds())
+            log.warning(
+                "unit put off",
+                **_names(assignment),
+                error=outcome.error,
+                delay_seconds=delay.total_seconds(),
+                asked_seconds=outcome.retry_after,
+            )
+            _count(current, "put off", outcome)
+            fault("worker.put_off")
             self._consumer.retry(delivery, delay)
         else:
             self._give_up(current, outcome)
 
-    def _drop(self, current: Current) -> None:
+    def _drop(self, current: Current, outcome: Outcome) -> None:
         """Forget an outcome: the unit is another's, or over: how an attempt failed may be due to just that."""
         log.warning("outcome dropped: the claim was lost", **_names(current.assignment))
+        _count(current, "dropped", outcome)
         self._announce(current.assignment)  # over, perhaps, by a commit whose answer was lost
         self._consumer.ack(current.delivery)
 
     def _give_up(self, current: Current, outcome: Outcome) -> None:
         assignment, error = current.assignment, outcome.error
         if outcome.kind == "temporary":
-            error = f"{error} Given up after {assignment.attempt} attempts."
+            end = "" if error.endswith(".") else "."  # the system's own texts have none
+            error = f"{error}{end} Given up after {assignment.attempt} attempts."
         trace = outcome.traceback
         with self._sessions.begin() as session:
             held = units.fail(session, assignment.unit_id, assignment.token, error=error, traceback=trace)
             if held:
                 dead_letters.record_unit(session, assignment, current.delivery, reason=error, traceback=trace)
         if not held:
-            self._drop(current)
+            self._drop(current, outcome)
             return
         log.error("unit failed", **_names(assignment), error=error)
+        _count(current, "failed", outcome)
         self._announce(assignment)
+        fault("worker.given_up")
         self._consumer.reject(current.delivery, error)
 
     def _announce(self, assignment: Assignment) -> None:
         self._announcer.announce(
-            UnitCompleted(unit_id=assignment.unit_id, task_id=assignment.task_id, job_id=assignment.job_id)
+            UnitCompleted(
+                unit_id=assignment.unit_id,
+                task_id=assignment.task_id,
+                job_id=assignment.job_id,
+                trace=assignment.trace,
+            )
         )
 
     # Stopping
@@ -382,7 +441,13 @@ class Worker:
             except DBAPIError as error:  # the lease will expire instead
                 log.warning("unit not handed back: the database is not available", error=str(error.orig))
             log.info("unit handed back", **_names(current.assignment))
+            _count(current, "handed back")
+            fault("worker.handed_back")
             self._consumer.release(current.delivery)
+
+
+def _names_of(event: UnitCompleted) -> dict[str, int | str]:
+    return {"job": event.job_id, "unit": event.unit_id, **tracing.shown(event.trace)}
 
 
 def _names(assignment: Assignment) -> dict[str, int | str]:
@@ -391,12 +456,28 @@ def _names(assignment: Assignment) -> dict[str, int | str]:
         "task": assignment.task_type,
         "unit": assignment.unit_id,
         "attempt": assignment.attempt,
+        **tracing.shown(assignment.trace),
     }
+
+
+def _count(current: Current, how: str, outcome: Outcome | None = None) -> None:
+    """Count an attempt that ended, and export its spans."""
+    task = current.assignment.task_type
+    metrics.ATTEMPTS.inc(task=task, outcome=how)
+    if outcome is not None and how == "ok":
+        metrics.UNIT_DURATION.observe(time.monotonic() - current.started_at, task=task)
+        for suffix, size, records in outcome.published:
+            metrics.FILES_PUBLISHED.inc(format=suffix)
+            metrics.BYTES_PUBLISHED.inc(size, format=suffix)
+            metrics.RECORDS_PUBLISHED.inc(records, format=suffix)
+    for span in outcome.spans if outcome is not None else ():
+        tracing.export(span)
+    current.span.finish(error=outcome.error if outcome is not None else "", outcome=how)
 
 
 def run_worker(service: str, settings: Settings, database_url: str, stop: Stop) -> None:
     """Be a worker service until asked to stop."""
-    engine = make_engine(database_url, application_name=f"bowerbird {service}", pool_size=2)
+    engine = make_engine(database_url, application_name=f"bowerbird {service}", pool_size=2, silence=settings.lease)
     broker = open_broker(settings, database_url)
     delay = 0.5
     while not stop:
