@@ -2,21 +2,18 @@
 
 import contextlib
 from collections.abc import Iterator
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import NoReturn
 from urllib.parse import urlsplit
 
 import requests
 
+from shared import failures, outbound
 from shared.errors import PermanentError, TemporaryError
 from shared.worker.context import Work
 
 BLOCK_BYTES = 1 << 18
-MAX_REDIRECTS = 5
-OK, REQUEST_TIMEOUT, TOO_EARLY, TOO_MANY_REQUESTS, SERVER_ERROR = 200, 408, 425, 429, 500
+OK = 200
 
 
 def is_web_address(source: str) -> bool:
@@ -36,23 +33,20 @@ def shown_url(url: str) -> str:
 def download(work: Work, url: str) -> Path:
     """Download a URL to the scratch directory; return the file. Progress is in bytes.
 
-    :raises TemporaryError: no answer, a broken or short one, or a status that says to try again (408, 425, 429, 5xx).
-    :raises PermanentError: any other status, too many redirects, or more than ``max_download_bytes``.
+    :raises TemporaryError: no answer, a broken or short one, or a status that says to try again (shared/failures.py).
+    :raises PermanentError: any other status, too many redirects, more than ``max_download_bytes``, or an address that
+        is not allowed (:class:`shared.outbound.ForbiddenAddressError`).
     """
     shown = shown_url(url)
     path = work.scratch / "download"
-    with _translated_errors(shown, work.settings.http_timeout_seconds), requests.Session() as session:
-        session.max_redirects = MAX_REDIRECTS
-        session.headers["User-Agent"] = _user_agent(work.settings.public_url)
-        with session.get(url, stream=True, timeout=work.settings.http_timeout_seconds) as response:
-            _check_status(response, shown)
-            _save(work, response, path, shown)
+    with (
+        _translated_errors(shown, work.settings.http_timeout_seconds),
+        outbound.session(work.settings) as session,
+        session.get(url, stream=True) as response,
+    ):
+        _check_status(response, shown)
+        _save(work, response, path, shown)
     return path
-
-
-def _user_agent(public_url: str | None) -> str:
-    product = f"bowerbird/{version('bowerbird')}"
-    return f"{product} (+{public_url})" if public_url else product
 
 
 @contextlib.contextmanager
@@ -60,14 +54,19 @@ def _translated_errors(shown: str, timeout: float) -> Iterator[None]:
     """Make errors of requests ours. Their own texts are not passed on: they repeat the URL, with its secrets."""
     try:
         yield
-    except requests.TooManyRedirects:
-        raise PermanentError(f"{shown} redirects more than {MAX_REDIRECTS} times. Correct the source.") from None
-    except requests.Timeout:
-        raise TemporaryError(f"{shown} did not answer within {timeout:g} s.") from None
-    except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema, requests.exceptions.MissingSchema):
-        raise PermanentError(f"{shown} is no http(s) URL, or redirects to none. Correct the source.") from None
     except requests.RequestException as error:
-        raise TemporaryError(f"{shown} could not be downloaded: {_reason(error)}.") from None
+        kind = TemporaryError if failures.is_temporary(error) else PermanentError
+        raise kind(_sentence(error, shown, timeout)) from None
+
+
+def _sentence(error: requests.RequestException, shown: str, timeout: float) -> str:
+    if isinstance(error, requests.TooManyRedirects):
+        return f"{shown} redirects more than {outbound.MAX_REDIRECTS} times. Correct the source."
+    if isinstance(error, requests.Timeout):
+        return f"{shown} did not answer within {timeout:g} s."
+    if not failures.is_temporary(error):
+        return f"{shown} is no http(s) URL, or redirects to none. Correct the source."
+    return f"{shown} could not be downloaded: {_reason(error)}."
 
 
 def _reason(error: requests.RequestException) -> str:
@@ -86,23 +85,10 @@ def _check_status(response: requests.Response, shown: str) -> None:
     if status == OK:
         return
     answer = f"{shown} answered {status} {response.reason or ''}".rstrip()
-    if status >= SERVER_ERROR or status in {REQUEST_TIMEOUT, TOO_EARLY, TOO_MANY_REQUESTS}:
-        raise TemporaryError(f"{answer}.", retry_after=_retry_after(response.headers.get("Retry-After")))
+    if failures.is_temporary_status(status):
+        retry_after = failures.retry_after_seconds(response.headers.get("Retry-After"))
+        raise TemporaryError(f"{answer}.", retry_after=retry_after)
     raise PermanentError(f"{answer}. Correct the source, or ask its publisher.")
-
-
-def _retry_after(value: str | None) -> float | None:
-    """Return the seconds of a ``Retry-After`` header, which has seconds or a date (RFC 9110, 10.2.3)."""
-    if value is None:
-        return None
-    if value.strip().isdecimal():
-        return float(value)
-    try:
-        date = parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    now = datetime.now(date.tzinfo or UTC)
-    return max(0.0, (date.replace(tzinfo=date.tzinfo or UTC) - now).total_seconds())
 
 
 def _save(work: Work, response: requests.Response, path: Path, shown: str) -> None:

@@ -38,6 +38,8 @@ RELEASE, COMPILED, JSON = KINDS = ("release", "compiled", "json")
 VERSIONED = "versioned"
 ITSELF = "."
 TAGS_REMEMBERED = 1024
+MAX_EXTENSIONS = 100
+MAX_EXTENSION_CHARACTERS = 500
 
 
 class Record(msgspec.Struct, gc=False):
@@ -68,6 +70,8 @@ class Tally:
     findings: Counter[Finding] = field(default_factory=Counter)
     about: dict[str, str] = field(default_factory=dict)
     """``license``, ``publicationPolicy``, ``publisher`` (its name), of the first packages that have them."""
+    extensions: dict[str, None] = field(default_factory=dict)
+    """Addresses of the OCDS extensions that packages declare, in order, at most :data:`MAX_EXTENSIONS`."""
 
 
 @dataclass(frozen=True)
@@ -237,6 +241,8 @@ class Documents:
                 yield from self._contents(name)
             elif name in {"license", "publicationPolicy", "publisher"}:
                 self._note(name, slicer.take())
+            elif name == "extensions":
+                self._note_extensions(slicer.take())
             elif name in {"ocid", "compiledRelease", "versionedRelease"}:
                 self._fail_as_long()
             else:
@@ -261,6 +267,11 @@ class Documents:
                 yield from self._record(head)
             elif record := self._release(head, text):
                 yield record
+
+    def _note_extensions(self, text: bytes) -> None:
+        for url in _addresses(text):
+            if len(self._tally.extensions) < MAX_EXTENSIONS:
+                self._tally.extensions[url] = None
 
     def _note(self, name: str, text: bytes) -> None:
         """Remember what a package says of itself, unless one said it before."""
@@ -418,6 +429,19 @@ def _kind_of(tag: bytes) -> str:
     if any(isinstance(item, dict) for item in tags):
         return VERSIONED
     return COMPILED if "compiled" in tags else RELEASE
+
+
+@lru_cache(TAGS_REMEMBERED)
+def _addresses(text: bytes) -> tuple[str, ...]:
+    """Return the texts of a JSON array, as far as they can be stored."""
+    try:
+        value = msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError):
+        return ()
+    items = value if isinstance(value, list) else []
+    return tuple(
+        item for item in items if isinstance(item, str) and len(item) <= MAX_EXTENSION_CHARACTERS and "\0" not in item
+    )
 
 
 def _lookup(text: bytes, path: tuple[str, ...]) -> bytes | None:

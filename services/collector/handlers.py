@@ -25,7 +25,8 @@ def collect(work: Work) -> dict[str, Any]:
     Repeating it replaces the job's records. Memory does not grow with the source.
 
     :return: ``records``; ``kinds`` (kind → number); ``files``; ``bytes`` (read, after unpacking); ``license``,
-        ``publication_policy`` and ``publisher`` (the first that a package gives, else empty).
+        ``publication_policy`` and ``publisher`` (the first that a package gives, else empty); ``extensions``
+        (addresses of those that packages declare).
     :raises TemporaryError: the source's server does not answer, or not now.
     :raises PermanentError: the source is missing, damaged, not JSON, or empty; the text names file, record and place.
     """
@@ -44,6 +45,7 @@ def collect(work: Work) -> dict[str, Any]:
         "license": tally.about.get("license", ""),
         "publication_policy": tally.about.get("publicationPolicy", ""),
         "publisher": tally.about.get("publisher", ""),
+        "extensions": list(tally.extensions),
     }
 
 

@@ -96,6 +96,8 @@ class Stream:
             if not _peek(file).startswith(GZIP_MAGIC):
                 break
             file = io.BufferedReader(igzip.open(file, "rb"), BLOCK_BYTES)
+        if _peek(file).startswith(GZIP_MAGIC):
+            self._fail(f"is packed with gzip more than {GZIP_LAYERS} times over. Unpack it once")
         if _peek(file).startswith(ZIP_MAGICS):
             self._fail("is a ZIP file inside another file. Unpack the outer one")
         return file
