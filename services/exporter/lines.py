@@ -18,6 +18,8 @@ SIGNATURE = b"PGCOPY\n\xff\r\n\x00"
 HEADER = struct.Struct(f">{len(SIGNATURE)}sII")
 ROW = struct.Struct(">hi")
 TRAILER = struct.pack(">h", -1)
+LINE_FEED = 0x0A
+"""As a number: looking for one byte is several times faster than looking for bytes of length one."""
 
 
 class LineBlocks:
@@ -48,14 +50,14 @@ class LineBlocks:
             end = start + ROW.size + length
             if end > len(data):
                 break
-            self._add(data[start + ROW.size : end])
+            self.take(data[start + ROW.size : end])
             start = end
         self._rest = data[start:]
         return len(piece)
 
     def finish(self) -> None:
         """Emit the last lines. Raise ValueError if the stream has no proper end."""
-        self._emit_block()
+        self.flush()
         if self._rest != TRAILER:
             raise ValueError(f"COPY ended early, after {self.lines} rows")
 
@@ -66,9 +68,10 @@ class LineBlocks:
         self._in_header = False
         return HEADER.size
 
-    def _add(self, value: bytes) -> None:
+    def take(self, value: bytes) -> None:
+        """Add a value to the block."""
         self.lines += 1
-        if b"\n" in value:
+        if LINE_FEED in value:
             raise PermanentError(
                 f"Record {self.lines} has a line break in its text, so it cannot be a line of JSON Lines. "
                 "Compile the records again: restart the job from its process task."
@@ -76,9 +79,10 @@ class LineBlocks:
         self._values.append(value)
         self._size += len(value) + 1
         if self._size >= BLOCK_BYTES:
-            self._emit_block()
+            self.flush()
 
-    def _emit_block(self) -> None:
+    def flush(self) -> None:
+        """Emit what there is."""
         if self._values:
             block = b"\n".join([*self._values, b""])
             lines = len(self._values)

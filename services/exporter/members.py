@@ -1,4 +1,4 @@
-"""Gzip files written as members: each block is compressed once and appended to two files.
+"""Gzip files written as members: each block is compressed once and appended to its files.
 
 Gzip members concatenate (RFC 1952, 2.2: a file is "a series of members"), so the member that ends up in a year's file
 is, byte for byte, also a part of the full file. Members begin and end at line ends, so a reader may take them apart.
@@ -20,10 +20,13 @@ The compressor is ISA-L's, at level 2. On 96 MB of compiled releases, in blocks 
 The database gives some 300 MB/s: of these, only ISA-L keeps up with it on one core.
 """
 
+import hashlib
 from collections import deque
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import Protocol, Self
 
 from isal import isal_zlib
 
@@ -39,17 +42,54 @@ def compress(block: bytes) -> bytes:
     return member
 
 
+class HashedFile:
+    """A new file that knows the SHA-256 of what was written to it, so that nobody has to read it again."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file = path.open("wb", buffering=0)
+        self._hash = hashlib.sha256()
+
+    @property
+    def sha256(self) -> str:
+        """Of what was written so far, hexadecimal."""
+        return self._hash.hexdigest()
+
+    def write(self, data: bytes) -> None:
+        """Append to the file."""
+        self._hash.update(data)
+        rest = memoryview(data)
+        while rest:
+            rest = rest[self._file.write(rest) :]
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Sink(Protocol):
+    """What a member is appended to."""
+
+    def write(self, data: bytes, /) -> object:
+        """Append."""
+
+
 class MemberWriter:
-    """Compresses blocks in a second thread and appends each member to its own file and to the full one, in order.
+    """Compresses blocks in a second thread, which appends each member to its files, in order.
 
     Holds at most about ``PENDING_BYTES`` of text. A context manager; leaving it stops the thread. It opens no files:
-    they are the caller's.
+    they are the caller's, who must :meth:`flush` before closing one.
     """
 
-    def __init__(self, full: BinaryIO) -> None:
-        self._full = full
+    def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(1, "compress")
-        self._pending: deque[tuple[Future[bytes], int, BinaryIO]] = deque()
+        self._pending: deque[tuple[Future[None], int]] = deque()
         self._pending_bytes = 0
 
     def __enter__(self) -> Self:
@@ -60,21 +100,25 @@ class MemberWriter:
     ) -> None:
         self._pool.shutdown(cancel_futures=True)
 
-    def add(self, block: bytes, part: BinaryIO) -> None:
-        """Append a block to ``part`` and to the full file, soon."""
-        self._pending.append((self._pool.submit(compress, block), len(block), part))
+    def add(self, block: bytes, files: Sequence[Sink]) -> None:
+        """Append a block to files, soon."""
+        self._pending.append((self._pool.submit(_append, block, files), len(block)))
         self._pending_bytes += len(block)
         while self._pending_bytes > PENDING_BYTES:
-            self._write_oldest()
+            self._wait_for_oldest()
 
     def flush(self) -> None:
-        """Write all that was added. Call before closing a part."""
+        """Wait until all that was added is written. Raise what went wrong."""
         while self._pending:
-            self._write_oldest()
+            self._wait_for_oldest()
 
-    def _write_oldest(self) -> None:
-        member, size, part = self._pending.popleft()
+    def _wait_for_oldest(self) -> None:
+        future, size = self._pending.popleft()
         self._pending_bytes -= size
-        compressed = member.result()
-        part.write(compressed)
-        self._full.write(compressed)
+        future.result()
+
+
+def _append(block: bytes, files: Sequence[Sink]) -> None:
+    member = compress(block)
+    for file in files:
+        file.write(member)
