@@ -1,30 +1,81 @@
-"""Archives with nothing in them but the files: the same files give the same bytes, whoever packs them, and when."""
+"""Archives with nothing in them but the tables: the same tables give the same bytes, whoever packs them, and when.
 
+A member of a tar file begins with its size, which a table's text does not have before it is written. So each text is
+packed beside the archive, as gzip members of their own, and these follow the one with its size.
+"""
+
+import io
+import shutil
 import tarfile
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 
+import polars as pl
 from isal import igzip
 
+from services.flattener.tables import CONTROLS, Table
+
 LEVEL = 2
+_FORMULA = r"^[=+\-@\t\r]"
+_NUMBER = r"^[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?$"
 
 
-def pack(directory: Path, archive: Path, name: str) -> None:
-    """Pack the files of a directory, by name, as ``.tar.gz``; unpacked, they are in a directory called ``name``."""
-    with (
-        archive.open("wb") as raw,
-        igzip.IGzipFile(filename="", mode="wb", compresslevel=LEVEL, fileobj=raw, mtime=0) as packed,
-        tarfile.open(fileobj=packed, mode="w|", format=tarfile.PAX_FORMAT) as tar,
-    ):
-        tar.addfile(_member(name, tarfile.DIRTYPE, 0o755))
-        for path in sorted(directory.iterdir()):
-            member = _member(f"{name}/{path.name}", tarfile.REGTYPE, 0o644)
-            member.size = path.stat().st_size
-            with path.open("rb") as file:
-                tar.addfile(member, file)
+def pack(tables: Iterable[Table], archive: Path, name: str, *, guard: bool = False) -> None:
+    """Pack tables as ``.tar.gz`` of CSV files; unpacked, they are in a directory called ``name``.
+
+    :param guard: put ``'`` before texts that a spreadsheet would take for formulas.
+    """
+    beside = archive.with_name(f"{archive.name}.table")
+    with archive.open("wb") as file:
+        file.write(_packed(header(name, tarfile.DIRTYPE, 0o755)))
+        for table in sorted(tables, key=lambda table: table.name):
+            size = 0
+            with beside.open("w+b") as body:
+                for text in _texts(table, guard=guard):
+                    size += len(text)
+                    body.write(_packed(text))
+                body.seek(0)
+                file.write(_packed(header(f"{name}/{table.name}.csv", tarfile.REGTYPE, 0o644, size)))
+                shutil.copyfileobj(body, file)
+            file.write(_packed(bytes(-size % tarfile.BLOCKSIZE)))
+        file.write(_packed(bytes(2 * tarfile.BLOCKSIZE)))
+    beside.unlink(missing_ok=True)
 
 
-def _member(name: str, kind: bytes, mode: int) -> tarfile.TarInfo:
+def _packed(data: bytes) -> bytes:
+    return igzip.compress(data, LEVEL, mtime=0)
+
+
+def header(name: str, kind: bytes, mode: int, size: int = 0) -> bytes:
+    """Return what comes before a member of a tar file."""
     member = tarfile.TarInfo(name)  # its time, user and group are zero
-    member.type = kind
-    member.mode = mode
-    return member
+    member.type, member.mode, member.size = kind, mode, size
+    return member.tobuf(tarfile.PAX_FORMAT)
+
+
+def _texts(table: Table, *, guard: bool) -> Iterator[bytes]:
+    """Yield a table as CSV, of which each block is whole rows: nothing, if it has no columns."""
+    if not table.columns:
+        return
+    titles = pl.DataFrame(
+        [pl.Series(str(number), [column.name.translate(CONTROLS)]) for number, column in enumerate(table.columns)]
+    )
+    for frame in chain([titles], table.frames()):
+        if guard:
+            frame = frame.select(_guarded(name) for name in frame.columns)  # noqa: PLW2901
+        if len(table.columns) == 1:  # an empty line would be no row
+            frame = frame.fill_null("")  # noqa: PLW2901
+        text = io.BytesIO()
+        frame.write_csv(text, include_header=False)
+        yield text.getvalue()
+
+
+def _guarded(name: str) -> pl.Expr:
+    """Return a column whose texts no spreadsheet takes for formulas.
+
+    https://owasp.org/www-community/attacks/CSV_Injection
+    """
+    cells = pl.col(name)
+    formula = cells.str.contains(_FORMULA) & ~cells.str.contains(_NUMBER)
+    return pl.when(formula).then(pl.concat_str(pl.lit("'"), cells)).otherwise(cells).alias(name)

@@ -1,167 +1,98 @@
-"""Calling flatterer, and saying what it means when it fails.
+"""From a JSON Lines file to tables, and the words for a record or a table that cannot be one."""
 
-flatterer's options are those of the OCP Data Registry, but for ``threads``. With 1, rows are in the order of the
-records, the same input gives the same tables, and an error is told as it was; with 4, rows are in an order that changes
-from run to run, and failing threads hide each other's errors. It costs little: with 100 MB of compiled releases on two
-cores, CSV and Excel together take 7.4 s with 1 thread, 8.7 s with 4.
-"""
-
-import re
-from dataclasses import dataclass
-from errno import ENAMETOOLONG, ENOENT
+import gc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-import flatterer
+import msgspec
+from isal import igzip
 
-from services.flattener.source import Source, batches
+from services.flattener.rows import MAIN, MAX_DEPTH, Flattener, TooDeepError
+from services.flattener.source import blocks
+from services.flattener.tables import Keeper, Table
 from shared.errors import PermanentError
 
-MAIN = "main"
-"""The table of the records."""
-BATCH_LINES = 10_000
+MAX_NAME_BYTES = 255
+"""Of a file, on all systems that people unpack archives on."""
 REMEDY = "Correct it at the source, or leave flatten out of the collection's tasks plan."
+REFUSED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, TooDeepError, ValueError)
+"""What a bad record raises; the last if it has a number of thousands of digits."""
 
 
-class FlattererError(Exception):
-    """flatterer's own words for what went wrong.
+def convert(path: Path, directory: Path, progress: Callable[[int], object]) -> dict[str, Table]:
+    """Flatten a file into tables, in the order in which they first occur; their rows are kept in the directory.
 
-    :param table: the table whose file could not be made, if that was it.
+    Several files may be flattened into one directory.
+
+    :param progress: called with the number of records that are done.
+    :raises PermanentError: naming the record or the table that cannot be flattened.
     """
+    flattener, keeper, done = Flattener(), Keeper(directory, path.name), 0
+    decoder = msgspec.json.Decoder(dict[str, Any])
+    with _without_collector():
+        for block in blocks(path):
+            try:
+                records = decoder.decode_lines(block)
+                if len(records) != block.count(b"\n"):
+                    _decode_each(decoder, block)
+                for record in records:
+                    flattener.add(record)
+            except REFUSED as error:
+                raise _explain(error, path) from error
+            for rows in flattener.tables.values():
+                keeper.keep(rows)
+            done += len(records)
+            progress(done)
+    for name in keeper.tables:
+        _check_name(name, path)
+    return {MAIN: Table(MAIN), **keeper.tables} if MAIN not in keeper.tables else keeper.tables
 
-    def __init__(self, message: str, table: str | None = None) -> None:
-        super().__init__(message)
-        self.table = table
+
+def _decode_each(decoder: msgspec.json.Decoder[dict[str, Any]], block: bytes) -> None:
+    """Make sure that no line has two records: together, lines are decoded as if there were no ends of them."""
+    for line in block.split(b"\n"):
+        if line.strip():
+            decoder.decode(line)
 
 
-@dataclass(frozen=True)
-class Conversion:
-    """What was made: a directory of CSV files, ``main.csv`` among them, and a workbook.
-
-    Without a workbook, ``xlsx_error`` is flatterer's reason, or empty where none was wanted.
-    """
-
-    csv: Path
-    xlsx: Path | None
-    xlsx_error: str = ""
-
-
-def convert(source: Source, directory: Path, *, xlsx: bool) -> Conversion:
-    """Flatten a file, in a directory of its own. Where the workbook is impossible, make the CSV files alone.
-
-    Raise :class:`PermanentError` naming the record or the table that cannot be flattened, :class:`OSError` if the
-    system failed.
-    """
-    path, output = _input(source, directory), directory / "flat"
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """Look for no cycles meanwhile: there are none, and looking for them takes half as long again as the work."""
+    gc.disable()
     try:
-        xlsx_error = _flatten(path, output, xlsx=xlsx)
-    except FlattererError as error:
-        raise _explain(error, source, directory) from error
-    main = output / "csv" / f"{MAIN}.csv"
-    main.parent.mkdir(exist_ok=True)
-    main.touch()  # no row has a value outside arrays, or there are no records
-    return Conversion(main.parent, output / "output.xlsx" if xlsx and not xlsx_error else None, xlsx_error)
+        yield
+    finally:
+        gc.enable()
 
 
-def _flatten(path: Path, output: Path, *, xlsx: bool) -> str:
-    """Make the workbook too, if wanted and possible; return flatterer's reason if it is not."""
-    reason = ""
-    if xlsx:
-        try:
-            run_flatterer(path, output, xlsx=True)
-        except FlattererError as error:
-            reason = str(error)
-    if not xlsx or reason:
-        run_flatterer(path, output, xlsx=False)
-    return reason
-
-
-def run_flatterer(path: Path, output: Path, *, xlsx: bool) -> None:
-    """Flatten a JSON Lines file (gzip if called ``.gz``) into ``output``, which is replaced if it is there.
-
-    Holds the interpreter lock until it is done. Raise :class:`FlattererError`, or :class:`OSError` with its text.
-    """
-    try:
-        flatterer.flatten(
-            str(path),
-            str(output),
-            xlsx=xlsx,
-            ndjson=True,
-            force=True,
-            pushdown=["ocid", "id"],
-            no_link=True,
-            threads=1,
+def _check_name(table: str, path: Path) -> None:
+    name = f"{table}.csv"
+    bad = next((words for character, words in (("/", "a slash"), ("\0", "a NUL")) if character in name), None)
+    if bad is None and len(name.encode()) > MAX_NAME_BYTES:
+        bad = f"more than {MAX_NAME_BYTES} bytes"
+    if bad is not None:
+        shown = table.replace("\0", "\\0")
+        raise PermanentError(
+            f"{path.name}: the keys on the way to an array would make a table {shown!r}, and no file can have that "
+            f"name ({bad}). {REMEDY}"
         )
-    except BaseException as error:
-        # A panic in Rust is not an Exception. One is known: a table's name of which byte 31 is not the end of a
-        # character cannot be shortened to a sheet's name.
-        if isinstance(error, RuntimeError) or type(error).__name__ == "PanicException":
-            raise _translate(str(error)) from error
-        raise
 
 
-def _translate(text: str) -> FlattererError | OSError:
-    """Return the error that flatterer's text tells of: what failed, a blank line, its cause, a blank line, a location.
-
-    A failure of the system, such as a full disk, becomes an OSError.
-    """
-    failure, _, cause = text.partition("\n\nLocation:")[0].partition("\n\nCaused by:\n")
-    message = (cause or failure).strip().replace("\0", "\\0") or "no reason given"
-    number = re.search(r"\(os error (\d+)\)", message)
-    # Tables are files in tmp/: these two say that a key cannot be part of a file's name.
-    if number and int(number[1]) not in {ENOENT, ENAMETOOLONG}:
-        return OSError(int(number[1]), message)
-    table = re.fullmatch(r"Could not write file .*?/flat/tmp/(.+)\.csv", failure, re.DOTALL)
-    return FlattererError(message, table[1] if table else None)
-
-
-def _input(source: Source, directory: Path) -> Path:
-    """Return what to flatten: flatterer refuses a file without records, and makes no rows of an empty one."""
-    if source.records:
-        return source.path
-    path = directory / "empty.jsonl"
-    path.write_text("{}\n")
-    return path
-
-
-def _explain(error: FlattererError, source: Source, directory: Path) -> PermanentError:
-    name = source.path.name
-    if error.table is not None:
-        return PermanentError(
-            f"{name}: the keys on the way to an array would make a table {error.table!r}, and no file can have that "
-            f"name ({error}). {REMEDY}"
-        )
-    refused = _first_refused(source, directory)
-    if refused is None:
-        return PermanentError(f"{name}: flatterer failed ({error}). {REMEDY}")
-    number, line = refused
-    start = line[:80].decode(errors="replace").rstrip()
-    return PermanentError(
-        f"{name}, line {number}, which starts {start!r}: flatterer refuses this record. Either it is no JSON object, or"
-        f" it is nested more than 127 levels deep, has a number out of range or half a surrogate pair. {REMEDY}"
-    )
-
-
-def _first_refused(source: Source, directory: Path) -> tuple[int, bytes] | None:
-    """Return the number and the text of the first line that flatterer refuses, which it does not tell."""
-    for first, lines in batches(source.path, BATCH_LINES):
-        if not _refuses(lines, directory):
-            continue
-        low, high = 0, len(lines)
-        while high - low > 1:
-            middle = (low + high) // 2
-            if _refuses(lines[low:middle], directory):
-                high = middle
-            else:
-                low = middle
-        return first + low, lines[low]
-    return None
-
-
-def _refuses(lines: list[bytes], directory: Path) -> bool:
-    path = directory / "batch.jsonl"
-    path.write_bytes(b"".join(lines))
-    try:
-        run_flatterer(path, directory / "batch", xlsx=False)
-    except FlattererError:
-        return True
-    return False
+def _explain(error: Exception, path: Path) -> Exception:
+    """Return what is wrong with which record; the error itself, if it is no record's."""
+    decode = msgspec.json.Decoder(dict[str, Any]).decode
+    with igzip.open(path, "rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                if line.strip():
+                    Flattener().add(decode(line))
+            except REFUSED:
+                start = line[:80].decode(errors="replace").rstrip()
+                return PermanentError(
+                    f"{path.name}, line {number}, which starts {start!r}: this record cannot be flattened. Either it is"
+                    f" no JSON object, or it is nested more than {MAX_DEPTH} levels deep, has a number out of range or"
+                    f" half a surrogate pair. {REMEDY}"
+                )
+    return error

@@ -11,6 +11,8 @@ from isal.igzip_lib import IsalError
 from shared.errors import PermanentError
 
 BLOCK_BYTES = 1 << 20
+LINES_BYTES = 1 << 22
+"""Lines that are flattened at once."""
 
 
 @dataclass(frozen=True)
@@ -46,14 +48,29 @@ def measure(path: Path) -> Source:
     return Source(path, size, records)
 
 
-def batches(path: Path, size: int) -> Iterator[tuple[int, list[bytes]]]:
-    """Yield the lines in lists of at most ``size``, each with the number (from 1) of its first line."""
-    number, lines = 1, []
+def blocks(path: Path) -> Iterator[bytes]:
+    """Yield the lines, many at once."""
+    rest = b""
     with igzip.open(path, "rb") as file:
-        for line in file:
-            lines.append(line)
-            if len(lines) == size:
-                yield number, lines
-                number, lines = number + size, []
-    if lines:
-        yield number, lines
+        while block := file.read(LINES_BYTES):
+            end = block.rfind(b"\n") + 1
+            if end:
+                yield rest + block[:end]
+                rest = block[end:]
+            else:
+                rest += block
+    if rest:
+        yield rest
+
+
+def joined(whole: Path, parts: list[Path]) -> bool:
+    """Return whether a file is, byte for byte, those of some others one after the other."""
+    if not all(path.exists() for path in (whole, *parts)):
+        return False
+    with whole.open("rb") as file:
+        for part in parts:
+            with part.open("rb") as other:
+                while block := other.read(BLOCK_BYTES):
+                    if file.read(len(block)) != block:
+                        return False
+        return not file.read(1)

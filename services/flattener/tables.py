@@ -1,74 +1,189 @@
-"""The tables that flatterer wrote as CSV: how large they are, and whether a sheet of Excel holds them.
+"""Tables, finished: their columns, what Excel makes of these, and their rows, which lie on disk in pieces.
 
-Excel's limits: https://support.microsoft.com/office/1672b34d-7043-467e-8e27-269d656771c3
+A piece is an Arrow file with some rows of a table; its columns are called by their numbers, are texts, and lack those
+that the table got later. Reading a piece for a table adds them. So the tables of all years' files are those of the full
+one, too, without another copy of any row (:func:`merge`).
 """
 
-import csv
-import sys
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+
+import polars as pl
+
+from services.flattener.rows import Kind, Rows
 
 MAX_ROWS = 1_048_576
-"""Of a sheet, its header included."""
+"""Of a sheet, its header included. https://support.microsoft.com/office/1672b34d-7043-467e-8e27-269d656771c3"""
 MAX_COLUMNS = 16_384
-MAX_CELL_BYTES = 32_767
-"""Excel counts characters, flatterer bytes: it cuts what is longer."""
+MAX_NUMBER_BYTES = 17
+"""Longer numbers lose digits in Excel, so that a column with one is a column of texts, as with flatterer."""
+PIECE_CELLS = 1 << 20
+CONTROLS = dict.fromkeys((*range(9), 11, 12, *range(14, 32)), " ")
+"""Control characters in names of columns become spaces, as with flatterer."""
 
-# By default, the csv module refuses cells of more than 131,072 characters.
-csv.field_size_limit(sys.maxsize)
+# What Rust reads as a number; and not 007, which is a name.
+_NUMBER = re.compile(
+    r"(?!0[^.])[+-]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[+-]?[0-9]+)?|inf|infinity|nan)", re.IGNORECASE | re.ASCII
+)
+_WHOLE = re.compile(r"[+-]?[0-9]{1,19}")
+
+
+@dataclass
+class Column:
+    """A column, and whether it is one of numbers in Excel.
+
+    It is as flatterer has it: each text must look like a number, and some must have a fraction, unless there are real
+    numbers.
+    """
+
+    name: str
+    kinds: Kind = Kind.NONE
+    numeric: bool = True
+    """Each cell is read as a number."""
+    whole: bool = True
+    """Each text is read as a number without fraction."""
+    first_long: bool | None = None
+    """Whether the first real number is too long: it alone may be. None: there is no real number."""
+
+    @property
+    def is_number(self) -> bool:
+        """Whether its cells are numbers in Excel."""
+        real = bool(self.kinds & (Kind.INTEGER | Kind.FLOAT))
+        return self.numeric and not self.kinds & Kind.BOOLEAN and (real or (bool(self.kinds) and not self.whole))
+
+    def look(self, cells: Iterable[str | None]) -> None:
+        """Take in some more cells."""
+        if not self.numeric or Kind.BOOLEAN in self.kinds:
+            return
+        texts = filter(None, cells)
+        if self.kinds & (Kind.INTEGER | Kind.FLOAT) and self.first_long is None:
+            first = next(texts, None)
+            if first is None:
+                return
+            self.first_long = len(first) > MAX_NUMBER_BYTES
+            self.numeric = _NUMBER.fullmatch(first) is not None
+        if Kind.TEXT in self.kinds:
+            self._look_at(texts)
+        elif self.numeric:
+            self.numeric = max(map(len, texts), default=0) <= MAX_NUMBER_BYTES
+
+    def _look_at(self, texts: Iterable[str]) -> None:
+        for text in texts:
+            self.numeric = self.numeric and len(text) <= MAX_NUMBER_BYTES and _NUMBER.fullmatch(text) is not None
+            if not self.numeric:
+                return
+            self.whole = self.whole and _WHOLE.fullmatch(text) is not None
+
+    def include(self, other: "Column") -> None:
+        """Take in all cells of a column that follows."""
+        self.kinds |= other.kinds
+        self.numeric = self.numeric and other.numeric and not (self.first_long is not None and other.first_long)
+        self.whole = self.whole and other.whole
+        self.first_long = other.first_long if self.first_long is None else self.first_long
 
 
 @dataclass(frozen=True)
-class Table:
-    """One CSV file. ``long_cells`` are those that are cut in Excel."""
+class Piece:
+    """Some rows. ``columns``: the number in the file of each column that it has. Without a file, the rows are blank."""
 
     rows: int
-    columns: int
-    long_cells: int
+    columns: Mapping[str, int] = field(default_factory=dict)
+    path: Path | None = None
 
 
-def read_tables(directory: Path) -> dict[str, Table]:
-    """Measure each CSV file of a directory, by name without the suffix."""
-    return {path.stem: read_table(path) for path in sorted(directory.glob("*.csv"))}
+@dataclass
+class Table:
+    """A table."""
+
+    name: str
+    columns: list[Column] = field(default_factory=list)
+    pieces: list[Piece] = field(default_factory=list)
+    blank: int = 0
+    """Rows without a cell that came before the first column, and are none unless the table has others before."""
+
+    @property
+    def rows(self) -> int:
+        """How many it has, below the header."""
+        return sum(piece.rows for piece in self.pieces)
+
+    def frames(self) -> Iterator[pl.DataFrame]:
+        """Yield the rows, some at once, with all columns, which are called by their numbers."""
+        at_once = max(1, PIECE_CELLS // max(1, len(self.columns)))
+        for piece in self.pieces:
+            yield from self._arranged(piece).collect().iter_slices(at_once)
+
+    def scan(self) -> pl.LazyFrame:
+        """Return all rows, to be read when they are needed."""
+        return pl.concat(self._arranged(piece) for piece in self.pieces)
+
+    def _arranged(self, piece: Piece) -> pl.LazyFrame:
+        if piece.path is None:
+            nothing = pl.LazyFrame({"": [None] * piece.rows}, schema={"": pl.String})
+            return nothing.select(pl.col("").alias(str(number)) for number in range(len(self.columns)))
+        places = (piece.columns.get(column.name) for column in self.columns)
+        return pl.scan_ipc(piece.path).select(
+            (pl.lit(None, pl.String) if place is None else pl.col(str(place))).alias(str(number))
+            for number, place in enumerate(places)
+        )
 
 
-def read_table(path: Path) -> Table:
-    """Measure a CSV file: rows below the header, columns, and cells that are too long for Excel."""
-    columns = long_cells = 0
-    rows = -1
-    with path.open("rb") as file:
-        for row in _rows(file):
-            rows += 1
-            if rows == 0:
-                columns = len(_cells(row))
-            elif len(row) > MAX_CELL_BYTES:
-                long_cells += sum(len(cell.encode()) > MAX_CELL_BYTES for cell in _cells(row))
-    return Table(max(rows, 0), columns, long_cells)
+class Keeper:
+    """Keeps the rows of one file's tables on disk.
+
+    :param name: what the names of its own files begin with.
+    """
+
+    def __init__(self, directory: Path, name: str = "rows") -> None:
+        self.tables: dict[str, Table] = {}
+        self._directory = directory
+        self._name = name
+        self._written = 0
+
+    def keep(self, rows: Rows) -> None:
+        """Take the rows that were added since."""
+        table = self.tables.setdefault(rows.name, Table(rows.name))
+        table.blank = rows.blank
+        names = list(rows.columns)
+        table.columns += [Column(name) for name in names[len(table.columns) :]]
+        for column, kinds in zip(table.columns, rows.kinds, strict=True):
+            column.kinds = kinds
+        for some in rows.take(PIECE_CELLS):
+            columns = list(zip(*some, strict=True))
+            for column, cells in zip(table.columns, columns, strict=True):
+                column.look(cells)
+            frame = pl.DataFrame([pl.Series(str(number), cells, pl.String) for number, cells in enumerate(columns)])
+            path = self._directory / f"{self._name}-{self._written}.arrow"
+            self._written += 1
+            frame.write_ipc(path, compression="lz4")
+            table.pieces.append(Piece(len(some), dict(rows.columns), path))
 
 
-def excel_obstacle(tables: Mapping[str, Table]) -> str | None:
+def merge(parts: Iterable[Mapping[str, Table]]) -> dict[str, Table]:
+    """Return the tables of files that follow each other, as they would be if these were one file."""
+    merged: dict[str, Table] = {}
+    for part in parts:
+        for name, table in part.items():
+            whole = merged.setdefault(name, Table(name))
+            if whole.columns and table.blank:
+                whole.pieces.append(Piece(table.blank))
+            elif not whole.columns:
+                whole.blank += table.blank
+            known = {column.name: column for column in whole.columns}
+            for column in table.columns:
+                if column.name not in known:
+                    whole.columns.append(known.setdefault(column.name, Column(column.name)))
+                known[column.name].include(column)
+            whole.pieces += table.pieces
+    return merged
+
+
+def excel_obstacle(tables: Sequence[Table]) -> str | None:
     """Return which table exceeds which limit of Excel, None if all sizes are within."""
-    for name, table in tables.items():
+    for table in tables:
         if table.rows + 1 > MAX_ROWS:
-            return f"table {name!r} has {table.rows:,} rows, and a sheet holds {MAX_ROWS - 1:,} below its header"
-        if table.columns > MAX_COLUMNS:
-            return f"table {name!r} has {table.columns:,} columns, and a sheet holds {MAX_COLUMNS:,}"
+            return f"table {table.name!r} has {table.rows:,} rows, and a sheet holds {MAX_ROWS - 1:,} below its header"
+        if len(table.columns) > MAX_COLUMNS:
+            return f"table {table.name!r} has {len(table.columns):,} columns, and a sheet holds {MAX_COLUMNS:,}"
     return None
-
-
-def _rows(file: BinaryIO) -> Iterator[bytes]:
-    """Yield the rows of a CSV file: lines, joined while a quoted cell is open."""
-    parts: list[bytes] = []
-    quoted = False
-    for line in file:
-        quoted ^= line.count(b'"') % 2 == 1
-        parts.append(line)
-        if not quoted:
-            yield b"".join(parts)
-            parts.clear()
-
-
-def _cells(row: bytes) -> list[str]:
-    return next(csv.reader([row.decode()]))
