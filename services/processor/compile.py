@@ -73,7 +73,7 @@ def _check_dates(ocid: str, releases: list[Stored], findings: Findings) -> None:
 
 def _merge(ocid: str, date: str | None, releases: list[Stored], findings: Findings) -> bytes:
     try:
-        return encode(compile_release(ocid, date, map(_release, releases), findings))
+        return encode(compile_release(ocid, date, _each(ocid, releases, findings), findings))
     except RecursionError as error:
         raise PermanentError(
             f"Contracting process {shown(ocid)}: objects and arrays are nested too deeply to be compiled (hundreds of "
@@ -84,6 +84,19 @@ def _merge(ocid: str, date: str | None, releases: list[Stored], findings: Findin
             f"Contracting process {shown(ocid)} has a release that cannot be read: {error}. Run the job again from its "
             "first task."
         ) from error
+
+
+def _each(ocid: str, rows: list[Stored], findings: Findings) -> Iterator[dict[str, Any]]:
+    """Yield the releases, and tell of ids that come again."""
+    seen: set[Any] = set()
+    for row in rows:
+        release = _release(row)
+        if len(rows) > 1 and type(identity := release.get("id")) in (str, int):
+            if identity in seen:
+                place = (ocid, "/id", str(identity))
+                findings.add(Finding.REPEATED_RELEASE, f"{ocid} {identity}", place=place)
+            seen.add(identity)
+        yield release
 
 
 def _release(row: Stored) -> dict[str, Any]:

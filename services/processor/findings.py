@@ -14,12 +14,17 @@ EXAMPLES = 10
 SHOWN_CHARACTERS = 200
 
 
+Place = tuple[str, str, str]
+"""Record, path in it (JSON Pointer), value."""
+
+
 class Finding(Enum):
     """A kind of oddity: the sentence of its note, after the count."""
 
     NO_DATE = "releases have no date: merged before the dated ones of their contracting process."
     SAME_DATE = "releases have the same date as another of their contracting process: merged in order of collection."
     ODD_DATE = "records have a date that starts with no day (YYYY-MM-DD): not counted in the period of the data."
+    REPEATED_RELEASE = "releases have the id of another release of their contracting process: merged all the same."
     DUPLICATE_ID = "objects have the id of another object in the same array: merged into one."
     UNUSABLE_ID = "objects in arrays have an id that is neither text nor a number: taken as having none."
     RELEASES_WIN = "compiled releases belong to a contracting process whose releases were compiled instead: left out."
@@ -33,10 +38,27 @@ class Findings:
     def __init__(self) -> None:
         self._counts: Counter[Finding] = Counter()
         self._examples: defaultdict[Finding, list[str]] = defaultdict(list)
+        self._places: defaultdict[Finding, list[Place]] = defaultdict(list)
 
-    def add(self, finding: Finding, example: str, *, count: int = 1) -> None:
+    def add(self, finding: Finding, example: str, *, count: int = 1, place: Place | None = None) -> None:
         """Count an oddity. ``example``: what a person would search the data for, such as an ocid."""
         self.add_all(finding, (example,), count=count)
+        if place is not None and len(self._places[finding]) < EXAMPLES:
+            self._places[finding].append(place)
+
+    def count(self, finding: Finding) -> int:
+        """Return how often a kind of oddity occurred."""
+        return self._counts[finding]
+
+    def places(self, finding: Finding) -> list[dict[str, str]]:
+        """Return where it occurred first, as far as that was told: record, path in it, and value."""
+        return [
+            dict(zip(("record", "path", "value"), map(shown, place), strict=True)) for place in self._places[finding]
+        ]
+
+    def examples(self, finding: Finding) -> list[str]:
+        """Return the examples of a kind of oddity."""
+        return list(self._examples[finding])
 
     def add_all(self, finding: Finding, examples: Iterable[str], *, count: int) -> None:
         """Count several at once."""

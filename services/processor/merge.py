@@ -158,7 +158,8 @@ class _Merger:
     def _found(self, finding: Finding, path: Path, item: dict[str, Any]) -> None:
         value = item["id"]
         identity = bytes(value).decode() if type(value) is Raw else value
-        self.findings.add(finding, f"{self.ocid} /{'/'.join(path)} {identity}")
+        where = f"/{'/'.join(path)}"
+        self.findings.add(finding, f"{self.ocid} {where} {identity}", place=(self.ocid, where, str(identity)))
 
 
 def _identity(item: Any) -> str | int | bytes | None:

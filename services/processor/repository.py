@@ -22,9 +22,9 @@ FETCH_BYTES = 8 * 1024**2
 FETCH_ROWS = 1000
 
 _SURVEY = """
-    SELECT kind, left(date, 10), prefix, count(*), max(bytes), min(date)
+    SELECT kind, left(date, 10), prefix, count(*), max(bytes), min(date), count(key)
     FROM (
-        SELECT kind, left(date, 100) AS date, octet_length(data) AS bytes,
+        SELECT kind, left(date, 100) AS date, octet_length(data) AS bytes, key IS NOT NULL OR NULL AS key,
             substring(key FROM '(?i)^ocds-[a-z0-9]{6}') AS prefix
         FROM record WHERE job_id = %s OFFSET 0
     ) AS narrow
@@ -74,6 +74,8 @@ class Survey:
     kinds: Counter[str] = field(default_factory=Counter)
     prefixes: Counter[str] = field(default_factory=Counter)
     """Releases and compiled releases by the prefix of their ocid, ``ocds-xxxxxx``; empty for another form."""
+    with_id: int = 0
+    """Compiled releases, and plain records that have an id."""
     largest: int = 0
     """Bytes of the largest record."""
     first_day: date | None = None
@@ -94,8 +96,9 @@ def survey_records(reader: Any, job_id: int, findings: Findings) -> Survey:
     with reader.cursor(name="survey") as cursor:
         cursor.itersize = FETCH_ROWS
         cursor.execute(_SURVEY, (job_id,))
-        for kind, day, prefix, records, largest, example in cursor:
+        for kind, day, prefix, records, largest, example, keys in cursor:
             survey.kinds[kind] += records
+            survey.with_id += keys if kind != "release" else 0
             survey.largest = max(survey.largest, largest)
             if kind != "json":
                 survey.prefixes[prefix or ""] += records
@@ -148,3 +151,35 @@ def count_years(session: Session, job_id: int) -> dict[str, int]:
         {"job_id": job_id},
     )
     return {"undated" if year is None else f"{year:04}": count for year, count in rows}
+
+
+class Extent(NamedTuple):
+    """How much has been compiled, and of what kind."""
+
+    records: int
+    largest: int
+    """Bytes of the largest record."""
+    ocds: bool
+
+
+def survey_compiled(reader: Any, job_id: int) -> Extent:
+    """Return how much the job has compiled."""
+    with reader.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*), coalesce(max(octet_length(data)), 0) FROM compiled WHERE job_id = %s", (job_id,)
+        )
+        records, largest = cursor.fetchone()
+        cursor.execute("SELECT kind FROM record WHERE job_id = %s LIMIT 1", (job_id,))
+        (kind,) = cursor.fetchone() or ("",)
+    return Extent(records, largest, ocds=kind != "json")
+
+
+def stream_compiled(reader: Any, job_id: int, extent: Extent) -> Iterator[tuple[str | None, str]]:
+    """Yield key and text of the job's compiled records, in the order of the exported files.
+
+    Memory: some :data:`FETCH_BYTES`, or one row if that is larger.
+    """
+    with reader.cursor(name="compiled") as cursor:
+        cursor.itersize = max(1, min(FETCH_ROWS, FETCH_BYTES // max(extent.largest, 1)))
+        cursor.execute("SELECT key, data FROM compiled WHERE job_id = %s ORDER BY year NULLS LAST, id", (job_id,))
+        yield from cursor
