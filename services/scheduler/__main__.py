@@ -1,6 +1,7 @@
 """``python -m services.scheduler``: the loop. ``--once`` makes one pass and ends, ``--dry-run`` says what is due.
 
 ``--delete-jobs`` applies retention now, for whoever is named; with ``--dry-run`` it says what would go.
+``--delete-marked`` finishes what is being deleted.
 """
 
 import argparse
@@ -12,7 +13,10 @@ from datetime import timedelta
 
 from sqlalchemy.exc import DBAPIError
 
+from services.scheduler import state
+from services.scheduler.deliverer import delivering
 from services.scheduler.scheduler import Scheduler
+from shared import metrics
 from shared.broker import Consumer, Delivery, open_broker
 from shared.db import make_engine, make_sessions
 from shared.db.errors import is_temporary
@@ -30,13 +34,23 @@ EVENTS_PREFETCH = 10
 
 
 def schedule(
-    settings: Settings, database_url: str, stop: Stop, *, once: bool, dry_run: bool, delete_jobs: str | None
+    settings: Settings,
+    database_url: str,
+    stop: Stop,
+    *,
+    once: bool,
+    dry_run: bool,
+    delete_jobs: str | None,
+    delete_marked: bool,
 ) -> None:
     """Be the scheduler until asked to stop, or for one pass."""
-    engine = make_engine(database_url, application_name="bowerbird scheduler")
+    engine = make_engine(database_url, application_name="bowerbird scheduler", silence=settings.lease)
     broker = open_broker(settings, database_url)
     scheduler = Scheduler(settings, make_sessions(engine), broker)
-    if dry_run or delete_jobs:
+    if delete_marked:
+        if left := scheduler.delete_all_marked():
+            print(f"Not all could be deleted yet ({left} jobs); the scheduler goes on with it.")  # noqa: T201
+    elif dry_run or delete_jobs:
         for line in _words(scheduler, dry_run=dry_run, delete_jobs=delete_jobs):
             print(line)  # noqa: T201  what the command is for
     elif once:
@@ -53,7 +67,8 @@ def schedule(
                 log.warning("waiting for the broker", error=str(error))
                 stop.wait(TURN_SECONDS)
         consumer = broker.consume([EVENTS_QUEUE], prefetch=EVENTS_PREFETCH)
-        _loop(scheduler, consumer, settings, stop)
+        with state.shown(settings, database_url), delivering(settings, database_url):
+            _loop(scheduler, consumer, settings, stop)
         consumer.close()
     broker.close()
     engine.dispose()
@@ -69,18 +84,33 @@ def _loop(scheduler: Scheduler, consumer: Consumer, settings: Settings, stop: St
     heartbeat = Heartbeat(settings, "scheduler")
     next_tick = 0.0
     wiping = False  # something is left to delete: between events, some at a time
+    ended = False  # and there is more of it, as a job has ended meanwhile
+
+    def between() -> bool:
+        """Keep alive, and up with the events, while a tick takes long; return whether to stop."""
+        nonlocal ended
+        heartbeat.beat(connected=consumer.connected)
+        delivery = consumer.receive(0)
+        if delivery is not None:
+            ended = _handle(scheduler, consumer, delivery) or ended
+        return bool(stop)
+
     while not stop:
-        heartbeat.beat()
+        heartbeat.beat(connected=consumer.connected)
         try:
             if time.monotonic() >= next_tick:
-                next_tick = time.monotonic() + settings.tick_seconds
-                wiping = scheduler.tick()
+                begun = time.monotonic()
+                next_tick = begun + settings.tick_seconds
+                wiping, ended = scheduler.tick(between) or ended, False
+                metrics.TICK_DURATION.observe(time.monotonic() - begun)
             wait = 0.0 if wiping else max(0.0, min(TURN_SECONDS, next_tick - time.monotonic()))
             delivery = consumer.receive(wait)
             if delivery is not None:
                 wiping = _handle(scheduler, consumer, delivery) or wiping
             elif wiping:
-                wiping = scheduler.clean_up()
+                wiping, ended = scheduler.clean_up(between) or ended, False
+            elif scheduler.others_wait:  # a worker that took one up has made room without telling
+                scheduler.publish()
         except DBAPIError as error:
             if not is_temporary(error):
                 raise
@@ -94,10 +124,12 @@ def _handle(scheduler: Scheduler, consumer: Consumer, delivery: Delivery) -> boo
     try:
         try:
             event = decode(delivery.type, delivery.body)
+            metrics.EVENTS.inc(type=event.name)
             ended = scheduler.process(event.job_id, wait=True)
         except PermanentError as error:
             scheduler.refuse(delivery, str(error), traceback.format_exc())
             log.error("event rejected", message=delivery.message_id, reason=str(error))
+            metrics.MESSAGES_REJECTED.inc(queue=delivery.queue)
             consumer.reject(delivery, str(error))
             return False
     except DBAPIError:
@@ -113,8 +145,10 @@ def main() -> None:
     parser.add_argument("--once", action="store_true", help="make one pass (plan, start, repair, wipe) and end")
     parser.add_argument("--dry-run", action="store_true", help="say what a pass would do; change nothing")
     parser.add_argument("--delete-jobs", metavar="WHO", help="delete old jobs as retention says, for the audit's WHO")
+    parser.add_argument("--delete-marked", action="store_true", help="delete what is marked for it, and end")
     arguments = parser.parse_args()
-    run_service("scheduler", functools.partial(schedule, **vars(arguments)))
+    runs_on = not (arguments.once or arguments.dry_run or arguments.delete_jobs)
+    run_service("scheduler", functools.partial(schedule, **vars(arguments)), answers_probes=runs_on)
 
 
 if __name__ == "__main__":

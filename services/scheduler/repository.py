@@ -1,11 +1,12 @@
 """The scheduler's queries. Each looks only at what is due or open, through an index, not at all that exists."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import and_, exists, func, or_, select
-from sqlalchemy.orm import Session
+from sqlalchemy import Select, and_, bindparam, exists, false, func, or_, select, true, update
+from sqlalchemy.orm import Session, joinedload
 
 from services.scheduler.decisions import LatestJob
 from shared.db.models import (
@@ -20,42 +21,68 @@ from shared.db.models import (
     UnitStatus,
     Wiping,
 )
+from shared.exports import NO_COLLECTION
 from shared.pauses import collection_is_paused, job_is_paused
 
 
-def scheduled_collections(session: Session) -> Sequence[Collection]:
-    """Return the collections that are collected by the calendar, are not paused and have no incomplete job."""
-    on_request = (RetrievalFrequency.NONE, RetrievalFrequency.NEVER)
-    return session.scalars(
-        select(Collection)
-        .where(~Collection.frozen, Collection.retrieval_frequency.not_in(on_request))
-        .where(~_incomplete_job(), ~collection_is_paused())
-        .order_by(Collection.id)
-    ).all()
+@dataclass(frozen=True)
+class Scheduled:
+    """A collection that is collected by the calendar, and what decides whether it is due."""
+
+    collection: Collection
+    latest: LatestJob | None
+    """A planned job first, else the one that started last."""
+    has_incomplete_job: bool
 
 
-def publishing_collections(session: Session) -> Sequence[int]:
-    """Return the collections that publish a job."""
-    return session.scalars(
-        select(Collection.id).where(Collection.active_job_id.is_not(None)).order_by(Collection.id)
-    ).all()
+def scheduled_collections(session: Session) -> list[Scheduled]:
+    """Return all that are collected by the calendar and not paused, by id: for people."""
+    return _scheduled(session, _scheduled_statement().order_by(Collection.id))
 
 
-def latest_job(session: Session, collection_id: int) -> LatestJob | None:
-    """Return the collection's most recent job: a planned one first, else the one that started last."""
-    failed = exists().where(Task.job_id == Job.id, Task.result == Result.FAILED)
-    row = session.execute(
-        select(Job.start, failed.label("failed"))
-        .where(Job.collection_id == collection_id)
+def collections_to_look_at(session: Session, *, limit: int) -> list[Scheduled]:
+    """Return those that may have become due: their time to be looked at has come, and they have no incomplete job."""
+    statement = _scheduled_statement().where(Collection.look_at <= func.now(), ~_incomplete_job())
+    return _scheduled(session, statement.order_by(Collection.look_at, Collection.id).limit(limit))
+
+
+def look_again(session: Session, times: Mapping[int, datetime]) -> None:
+    """Note when collections are to be looked at next."""
+    table = Collection.metadata.tables[Collection.__tablename__]  # past the ORM, as ``modified`` is for people's edits
+    statement = update(table).where(table.c.id == bindparam("collection")).values(look_at=bindparam("at"))
+    session.connection().execute(statement, [{"collection": id_, "at": at} for id_, at in times.items()])
+
+
+def _scheduled_statement() -> Select[Any]:
+    latest = (
+        select(Job.id, Job.start)
+        .where(Job.collection_id == Collection.id)
         .order_by(Job.start.desc().nulls_first(), Job.id.desc())
         .limit(1)
-    ).one_or_none()
-    return None if row is None else LatestJob(start=row.start, failed=row.failed)
+        .correlate(Collection)
+        .lateral("latest")
+    )
+    failed = _any_task(latest.c.id, Task.result == Result.FAILED, Task.status == TaskStatus.COMPLETED)
+    on_request = (RetrievalFrequency.NONE, RetrievalFrequency.NEVER)
+    return (
+        select(Collection, latest.c.id, latest.c.start, failed.label("failed"))
+        .add_columns(_incomplete_job().label("has_incomplete_job"))
+        .outerjoin(latest, true())
+        # As the index on look_at has it.
+        .where(~Collection.frozen, or_(Collection.cron != "", Collection.retrieval_frequency.not_in(on_request)))
+        .where(~Collection.removing, ~collection_is_paused())
+    )
 
 
-def has_incomplete_job(session: Session, collection_id: int) -> bool:
-    """Return whether a job of the collection is planned or running."""
-    return bool(session.scalar(select(_incomplete_job()).where(Collection.id == collection_id)))
+def _scheduled(session: Session, statement: Select[Any]) -> list[Scheduled]:
+    return [
+        Scheduled(
+            collection=row.Collection,
+            latest=None if row.id is None else LatestJob(start=row.start, failed=row.failed),
+            has_incomplete_job=row.has_incomplete_job,
+        )
+        for row in session.execute(statement)
+    ]
 
 
 def movable_jobs(session: Session) -> Sequence[int]:
@@ -79,13 +106,23 @@ def movable_jobs(session: Session) -> Sequence[int]:
 def lock_job(session: Session, job_id: int, *, wait: bool) -> Job | None:
     """Lock an incomplete job's row; return None if there is none, or (``wait=False``) another scheduler has it.
 
+    Its collection is read with it, as it was before the wait.
+
     An event waits for the lock: whoever holds it may have looked just before what the event tells of.
     """
     return session.scalar(
         select(Job)
+        .options(joinedload(Job.collection))
         .where(Job.id == job_id, Job.status != JobStatus.COMPLETED)
-        .with_for_update(key_share=True, skip_locked=not wait)
+        .with_for_update(of=Job, key_share=True, skip_locked=not wait)
     )
+
+
+def collection_of(session: Session, job: Job) -> Collection:
+    """Return the job's collection. Of none: one that stands for it, is not stored, and gives way to all others."""
+    if job.collection_id is not None:
+        return session.get_one(Collection, job.collection_id)
+    return Collection(source_id=NO_COLLECTION, source="", options={}, backends={}, priority=-100)
 
 
 def lock_completed_job(session: Session, job_id: int) -> Job | None:
@@ -104,17 +141,12 @@ def open_tasks(session: Session, job_id: int) -> Sequence[Task]:
     ).all()
 
 
-def first_end(session: Session, job_id: int) -> datetime | None:
-    """Return when the job's first task ended: when its source was read."""
-    return session.scalar(select(Task.end).where(Task.job_id == job_id).order_by(Task.order).limit(1))
-
-
 def jobs_to_archive(session: Session, *, failed_data_days: float, limit: int) -> Sequence[int]:
     """Return completed jobs whose temporary data can go: successful ones at once, others after some days.
 
     What was begun is finished, whatever was asked for since.
     """
-    failed = exists().where(Task.job_id == Job.id, Task.result.in_([Result.FAILED, Result.CANCELLED]))
+    failed = _any_task(Job.id, Task.result.in_([Result.FAILED, Result.CANCELLED]))
     old = Job.end < func.now() - func.make_interval(0, 0, 0, 0, 0, 0, failed_data_days * 86_400)
     return session.scalars(
         select(Job.id)
@@ -128,6 +160,12 @@ def jobs_to_archive(session: Session, *, failed_data_days: float, limit: int) ->
 def all_tasks(session: Session, job_id: int) -> Sequence[Task]:
     """Return the job's tasks, in order."""
     return session.scalars(select(Task).where(Task.job_id == job_id).order_by(Task.order)).all()
+
+
+def _any_task(job_id: Any, *conditions: Any) -> Any:
+    """The condition that a task of a job meets some. As EXISTS, it might be looked up among the tasks of all jobs."""
+    found = select(func.bool_or(and_(*conditions))).where(Task.job_id == job_id)
+    return func.coalesce(found.scalar_subquery(), false())
 
 
 def _incomplete_job() -> Any:

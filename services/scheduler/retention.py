@@ -1,82 +1,41 @@
-"""Deleting old jobs: decided and marked in one transaction, deleted in many small ones by whoever comes next.
+"""Deleting old jobs: marked in one transaction (shared/retention.py), deleted in many small ones by whoever comes next.
 
-A job that is marked (``wiping`` is ALL) lists no files any more and can be neither restarted nor revived. Then its
-temporary data and its files go, some at a time, and the rows last: killed at any point, the next step goes on. The
-active job is not marked, and looked for again before each step: what is published is worth asking twice.
+Of a job that is marked, the temporary data and the files go first, some at a time, and the rows last: killed at any
+point, the next step goes on. The active job is not marked, and looked for again before each step: what is published is
+worth asking twice.
+
+A collection that is being deleted (shared/publications.py) has all its jobs marked; it goes when the last of them has.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
-from datetime import UTC, datetime
 
-from sqlalchemy import delete, exists, select
+from sqlalchemy import delete, exists, func, select, update
 from sqlalchemy.orm import Session
 
-from services.scheduler.decisions import Disposal, PastJob, dispose
 from services.scheduler.managers import TaskManager
-from shared.db.models import Audit, Collection, File, Job, JobStatus, Result, Task, Wiping
+from shared.db.models import Collection, Job, JobStatus, Wiping
+from shared.faults import fault
 from shared.logging import get_logger
 
 log = get_logger()
 
 
-def judge(session: Session, collection: Collection) -> list[Disposal]:
-    """Decide about the jobs of a collection, newest first; about none if it has no active job."""
-    if collection.active_job_id is None:
-        return []
-    not_ok = exists().where(Task.job_id == Job.id, Task.result != Result.OK)
-    rows = session.execute(
-        select(Job.id, Job.start, Job.status, not_ok.label("not_ok"), Job.coverage["/ocid"].label("processes"))
-        .where(Job.collection_id == collection.id, Job.wiping != Wiping.ALL)
-        .order_by(Job.start.desc().nulls_first(), Job.id.desc())
-    ).all()
-    jobs = [
-        PastJob(
-            id=row.id,
-            start=row.start,
-            completed=row.status == JobStatus.COMPLETED,
-            successful=row.status == JobStatus.COMPLETED and not row.not_ok,
-            processes=row.processes or 0,
-        )
-        for row in rows
-    ]
-    return dispose(jobs, active_job_id=collection.active_job_id, now=datetime.now(UTC))
-
-
-def mark(session: Session, collection: Collection, *, actor: str | None) -> list[Disposal]:
-    """Mark the jobs of a collection that are to be deleted; return the decisions as they were carried out.
-
-    :param actor: who asked for it, for the audit; None: the scheduler, after a success.
-    """
-    return [_mark(session, collection, disposal, actor) for disposal in judge(session, collection)]
-
-
-def _mark(session: Session, collection: Collection, disposal: Disposal, actor: str | None) -> Disposal:
-    names = {"job": disposal.job_id, "collection": collection.source_id, "reason": disposal.reason}
-    if disposal.remarkable:
-        log.warning("old job kept", **names)
-    if not disposal.delete:
-        return disposal
-    job = session.scalar(
-        select(Job)
-        .where(Job.id == disposal.job_id, Job.status == JobStatus.COMPLETED, Job.wiping != Wiping.ALL)
-        .with_for_update(key_share=True, skip_locked=True)
-        .execution_options(populate_existing=True)
-    )
-    if job is None:  # restarted since we looked, or another was faster
-        return replace(disposal, delete=False, reason="it is in use")
-    job.wiping = Wiping.ALL
-    session.execute(delete(File).where(File.job_id == job.id))
-    if actor is not None:
-        details = {"reason": disposal.reason, "collection": collection.source_id}
-        session.add(Audit(actor=actor, action="job delete", job_id=job.id, details=details))
-    log.info("old job is deleted", **names, actor=actor or "scheduler")
-    return disposal
-
-
 def marked_jobs(session: Session, *, limit: int) -> Sequence[int]:
     """Return jobs that are being deleted."""
     return session.scalars(select(Job.id).where(Job.wiping == Wiping.ALL).order_by(Job.id).limit(limit)).all()
+
+
+def mark_results(session: Session, *, days: float) -> None:
+    """Mark the jobs of no collection that ended so many days ago: nobody publishes what they made."""
+    old = Job.end < func.now() - func.make_interval(0, 0, 0, 0, 0, 0, days * 86_400)
+    statement = update(Job).where(Job.collection_id.is_(None), Job.status == JobStatus.COMPLETED, old)
+    statement = statement.where(Job.wiping != Wiping.ALL).values(wiping=Wiping.ALL)
+    session.execute(statement.execution_options(synchronize_session=False))
+
+
+def count_marked(session: Session) -> int:
+    """Return how many jobs are being deleted."""
+    return session.scalar(select(func.count()).select_from(Job).where(Job.wiping == Wiping.ALL)) or 0
 
 
 def delete_some(session: Session, job: Job, managers: Sequence[TaskManager]) -> bool:
@@ -90,5 +49,17 @@ def delete_some(session: Session, job: Job, managers: Sequence[TaskManager]) -> 
     wiped = [manager.wipe() for manager in managers]
     if not all(wiped):
         return False
+    fault("scheduler.job_wiped")
     session.execute(delete(Job).where(Job.id == job.id))
     return True
+
+
+def delete_collections(session: Session) -> list[str]:
+    """Delete the collections that are being deleted and have no job left; return their names."""
+    any_job = exists().where(Job.collection_id == Collection.id)
+    gone = select(Collection.id).where(Collection.removing, ~any_job).with_for_update(skip_locked=True)
+    statement = delete(Collection).where(Collection.id.in_(gone)).returning(Collection.source_id)
+    names = list(session.scalars(statement.execution_options(synchronize_session=False)))
+    for name in names:
+        log.info("collection deleted", collection=name)
+    return names

@@ -6,31 +6,56 @@ them take turns, and every step is decided again after the lock is had.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
-from sqlalchemy import func
+import structlog
+from sqlalchemy import func, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, sessionmaker
 
-from services.scheduler import repository, retention
-from services.scheduler.decisions import Disposal, Verdict, is_out_of_date
+from services.scheduler import repository
+from services.scheduler.decisions import (
+    Answer,
+    Go,
+    Move,
+    Step,
+    Verdict,
+    delay_in_day,
+    is_out_of_date,
+    is_published,
+    keeps_schedule,
+    move_of,
+    publishes,
+    step_of,
+)
 from services.scheduler.managers import TaskManager
-from shared import dead_letters, units
+from services.scheduler.retention import count_marked, delete_collections, delete_some, mark_results, marked_jobs
+from shared import dead_letters, deliveries, events, filing, metrics, retention, tracing, units
 from shared.broker import Broker, Delivery
 from shared.db.errors import is_temporary
-from shared.db.models import Collection, Job, JobStatus, Result, Task, TaskStatus, Wiping
-from shared.errors import PermanentError, TemporaryError
+from shared.db.models import Collection, File, Job, JobStatus, Result, Task, TaskStatus, Wiping
+from shared.errors import BrokerUnavailableError, ConfigurationError, TemporaryError
 from shared.exports import Export
-from shared.jobs import JobInProgressError, plan_job
+from shared.failures import classify
+from shared.faults import fault
+from shared.jobs import JobInProgressError, JobStateError, plan_job
 from shared.logging import get_logger
-from shared.outbox import publish_units
+from shared.outbox import publish_next, publish_units
 from shared.pauses import PausedError, is_paused
+from shared.processes import kind_of
+from shared.retention import Disposal
+from shared.schedules import read_schedule
 from shared.settings import Settings
 from shared.tasks import load, spec_of
 
 log = get_logger()
 
+LOOK_LIMIT = 1000
+"""Collections that are decided about at once."""
+PUBLISH_EVERY = 20
+"""Jobs that a tick takes on between two looks at whose turn it is: no worker waits long for the first of a thousand."""
 ARCHIVE_LIMIT = 20
 """Jobs of which one pass deletes something."""
 
@@ -50,117 +75,223 @@ class Scheduler:
         self._settings = settings
         self._sessions = sessions
         self._broker = broker
+        self.others_wait = False
+        """Whether units wait for their turn: then :meth:`publish` has to be called when nothing else makes it be."""
+        self._ended: list[Callable[[], None]] = []
+        """What metrics and traces are told of a step, once it is committed."""
 
     # What is due
 
     def look(self) -> list[Due]:
         """Decide about every collection that is collected by the calendar; change nothing."""
-        today = datetime.now(UTC).date()
+        now = datetime.now(UTC)
         with self._sessions() as session:
-            return [Due(row, _verdict(session, row, today)) for row in repository.scheduled_collections(session)]
+            return [self._decide(scheduled, now) for scheduled in repository.scheduled_collections(session)]
 
-    def plan_due(self) -> list[int]:
-        """Plan a job for each collection that is due; return the jobs."""
-        return [job_id for due in self.look() if due.verdict.due and (job_id := self._plan(due)) is not None]
+    def plan_due(self, between: Callable[[], bool | None] = lambda: None) -> list[int]:
+        """Plan a job for each collection that is due; return the jobs. Asks only about those that may have become so.
+
+        The others are looked at again when the calendar makes them due, and at least once a day, as what is known of
+        them may change in other ways: a job that fails, or is deleted, makes its collection due sooner.
+        """
+        planned: list[int] = []
+        while True:
+            now = datetime.now(UTC)
+            with self._sessions() as session:
+                found = repository.collections_to_look_at(session, limit=LOOK_LIMIT)
+            decided = [self._decide(scheduled, now) for scheduled in found]
+            self._look_again([due for due in decided if not due.verdict.due], now)
+            before = len(planned)
+            for due in decided:
+                if due.verdict.due and (job_id := self._plan(due)) is not None:
+                    planned.append(job_id)
+                    if between():
+                        return planned
+            if len(found) < LOOK_LIMIT or len(planned) == before:
+                return planned
+
+    def _decide(self, scheduled: repository.Scheduled, now: datetime) -> Due:
+        collection = scheduled.collection
+        facts: dict[str, Any] = {
+            "frozen": collection.frozen,
+            "latest": scheduled.latest,
+            "has_incomplete_job": scheduled.has_incomplete_job,
+        }
+        if collection.cron:
+            schedule = read_schedule(collection.cron, collection.time_zone)
+            created, catch_up = collection.created, collection.catch_up
+            return Due(collection, keeps_schedule(schedule, **facts, catch_up=catch_up, created=created, now=now))
+        delay = delay_in_day(collection.source_id, self._settings.schedule_spread)
+        today = (now - delay).date()
+        verdict = is_out_of_date(**facts, retrieval_frequency=collection.retrieval_frequency, today=today)
+        return Due(collection, replace(verdict, at=verdict.at + delay) if verdict.at is not None else verdict)
+
+    def _look_again(self, decided: Sequence[Due], now: datetime) -> None:
+        tomorrow = now + timedelta(days=1)
+        times = {
+            due.collection.id: min(due.verdict.at, tomorrow) if due.verdict.at and due.verdict.at > now else tomorrow
+            for due in decided
+        }
+        if times:
+            with self._sessions.begin() as session:
+                repository.look_again(session, times)
 
     def _plan(self, due: Due) -> int | None:
         collection = due.collection
         try:
             with self._sessions.begin() as session:
                 job = plan_job(session, collection, plan=self._settings.job_tasks_plan)
-        except (JobInProgressError, PausedError):  # another scheduler, or a person, was faster
+        except (JobInProgressError, JobStateError, PausedError):  # another scheduler, or a person, was faster
             return None
-        log.info("job planned", job=job.id, collection=collection.source_id, reason=due.verdict.reason)
+        except ConfigurationError as error:
+            if not (collection.tasks_plan or collection.backends):  # the setting is wrong: no job can be planned
+                raise
+            log.warning("job not planned", collection=collection.source_id, error=str(error))
+            self._look_again([due], datetime.now(UTC))
+            return None
+        fault("scheduler.job_planned")
+        log.info(
+            "job planned",
+            job=job.id,
+            collection=collection.source_id,
+            reason=due.verdict.reason,
+            **tracing.shown(job.trace),
+        )
+        metrics.JOBS_PLANNED.inc()
         return job.id
 
     # The next step of a job
 
     def process(self, job_id: int, *, wait: bool) -> bool:
-        """Take a job as far as it goes now: complete what has ended, start what comes next; return whether it ended.
+        """Take a job as far as it goes now, and publish what it starts; return whether it ended.
 
         :param wait: wait for another scheduler that has the job, rather than leave it to it.
         """
+        ended = self._go_on(job_id, wait=wait)
+        self.publish()
+        return ended
+
+    def _go_on(self, job_id: int, *, wait: bool) -> bool:
+        """Complete what has ended of a job, start what comes next; return whether it ended."""
+        self._ended.clear()
         with self._sessions.begin() as session:
             job = repository.lock_job(session, job_id, wait=wait)
             if job is None:
                 return False
-            collection = session.get_one(Collection, job.collection_id)
-            ended = self._advance(session, job, collection)
-            if ended:
-                self._complete(session, job, collection)
-        if ended:
-            self._retire_others(collection.id, job_id)
-        else:
-            self._publish(job_id)
+            fault("scheduler.job_locked")
+            collection = repository.collection_of(session, job)
+            names = {"job": job.id, **tracing.shown(job.trace)}
+            with structlog.contextvars.bound_contextvars(**names):
+                over = self._advance(session, job, collection)
+            if over and _is_ok(session, job_id):
+                filing.publish_made(session, job_id)
+        fault("scheduler.job_advanced")
+        with structlog.contextvars.bound_contextvars(**names):
+            ended = over and self._end(job_id, wait=wait)
+        for tell in self._ended:
+            tell()
         return ended
+
+    def _end(self, job_id: int, *, wait: bool) -> bool:
+        """End a job whose tasks are all over; return whether it ended.
+
+        In a transaction of its own: what is removed from the disk must be gone from the table for certain. If we die in
+        between, or the disk refuses, the job is still running, without an open task, and a tick ends it.
+        """
+        with self._sessions.begin() as session:
+            filing.limit_silence(session, self._settings.lease)
+            job = repository.lock_job(session, job_id, wait=wait)
+            tasks = repository.all_tasks(session, job_id)
+            if job is None or any(task.status != TaskStatus.COMPLETED for task in tasks):  # restarted since
+                return False
+            collection = repository.collection_of(session, job)
+            try:
+                with session.begin_nested():
+                    self._put_in_place(session, job, collection)
+                fault("scheduler.files_in_place")
+            except OSError as error:
+                # Shown on the last task while it lasts; tried again at each tick.
+                log.warning("files not in place yet", job=job_id, error=str(error))
+                if tasks[-1].result == Result.OK:
+                    tasks[-1].note = f"The job ends when its files can be put in place: {error}"
+                return False
+            for task in tasks:
+                if task.result == Result.OK:
+                    task.note = ""
+            self._complete(session, job, collection, tasks)
+            collection_id = job.collection_id
+        if collection_id is not None:
+            self._retire_others(collection_id, job_id)
+        return True
+
+    def _put_in_place(self, session: Session, job: Job, collection: Collection) -> None:
+        filing.put_in_place(session, job, Export(self._settings.exports, collection.source_id, job.id))
 
     def _advance(self, session: Session, job: Job, collection: Collection) -> bool:
         """Return whether the job is over."""
         for task in repository.open_tasks(session, job.id):
-            if task.status == TaskStatus.PLANNED and is_paused(session, collection.id):
+            step = _step(session, job, task)
+            if step == Step.OVER:
+                continue
+            if step == Step.LEAVE:
                 return False
-            manager = self._manager(session, task, job, collection)
             try:
-                with session.begin_nested():
-                    if task.status == TaskStatus.PLANNED:
-                        self._start(job, task, manager)
-                    state = manager.get_status()
-            except TemporaryError as error:
-                # Shown on the task while it lasts; tried again at each tick.
+                manager = self._manager(session, task, job, collection)
+            except ConfigurationError as error:
+                # A task type that this version does not have. Another does, or it was planned in vain; in either case
+                # the other jobs go on.
                 task.result, task.note = Result.FAILED, str(error)
-                log.warning("task not advanced", job=job.id, task=task.type, error=str(error))
+                log.warning("task not advanced", task=task.type, error=str(error))
                 return False
-            except PermanentError as error:
-                self._fail(session, job, task, str(error))
-                return True
-            except Exception as error:  # a defect of one task type must not stop the other jobs
-                if is_temporary(error):  # it is the database's trouble, not the task's
-                    raise
-                log.exception("task manager failed with an error it did not foresee", job=job.id, task=task.type)
-                self._fail(session, job, task, f"Unexpected {type(error).__name__}: {error}")
-                return True
-            if state.status != TaskStatus.COMPLETED:
-                task.result, task.note = Result.NONE, ""
+            move = self._take(session, job, task, manager, step)
+            if move.go == Go.WAIT:
                 return False
-            if state.failure:
-                self._fail(session, job, task, state.failure)
+            if move.go == Go.END:
+                _skip_rest(session, job, task)
                 return True
-            task.status, task.result, task.note, task.end = TaskStatus.COMPLETED, Result.OK, "", func.now()
-            log.info("task completed", job=job.id, collection=collection.source_id, task=task.type)
         return True
 
-    def _start(self, job: Job, task: Task, manager: TaskManager) -> None:
-        if job.status == JobStatus.PLANNED:
+    def _take(self, session: Session, job: Job, task: Task, manager: TaskManager, step: Step) -> Move:
+        """Ask a task's manager, and make of job and task what its answer means."""
+        answer, text = _ask(session, manager, step)
+        move = move_of(step, answer)
+        if move.starts_job and job.status == JobStatus.PLANNED:
             job.status, job.start = JobStatus.RUNNING, func.now()
-            log.info("job started", job=job.id, collection=manager.collection.source_id)
-        manager.run()
-        task.status, task.start = TaskStatus.RUNNING, func.now()
+            log.info("job started", collection=manager.collection.source_id)
+        if step == Step.START and move.task != TaskStatus.PLANNED:
+            task.start = func.now()
+        task.status, task.result, task.note = move.task, move.result, text if move.note else ""
+        if move.task == TaskStatus.COMPLETED:
+            task.end = func.now()
+        session.flush()  # and the times are times
+        if move.go == Go.ON:
+            log.debug("task completed", task=task.type, collection=manager.collection.source_id)
+            self._ended.append(_tell_of_task(job, task, Result.OK))
+        elif move.go == Go.END:
+            log.debug("task failed", task=task.type, reason=text)
+            self._ended.append(_tell_of_task(job, task, Result.FAILED, text))
+        elif move.note:  # shown on the task while it lasts; tried again at each tick
+            log.warning("task not advanced", task=task.type, error=text)
+        return move
 
-    def _fail(self, session: Session, job: Job, task: Task, reason: str) -> None:
-        if job.status == JobStatus.PLANNED:
-            job.status, job.start = JobStatus.RUNNING, func.now()
-        task.status, task.result, task.note, task.end = TaskStatus.COMPLETED, Result.FAILED, reason, func.now()
-        for later in repository.open_tasks(session, job.id):
-            if later.id != task.id:
-                later.status, later.result = TaskStatus.COMPLETED, Result.SKIPPED
-                later.note = f"Not run, because {task.type} failed."
-        log.error("task failed", job=job.id, task=task.type, reason=reason)
-
-    def _complete(self, session: Session, job: Job, collection: Collection) -> None:
-        """End the job; if every task is OK, its files become the collection's."""
-        Export(self._settings.exports, collection.source_id, job.id).remove_leftovers()
-        session.flush()
+    def _complete(self, session: Session, job: Job, collection: Collection, tasks: Sequence[Task]) -> None:
+        """End the job; if every task is OK, its files become the collection's, unless it was not to make any."""
         job.status, job.end = JobStatus.COMPLETED, func.now()
-        tasks = repository.all_tasks(session, job.id)
-        if any(task.result == Result.FAILED for task in tasks):
-            log.error("job failed", job=job.id, collection=collection.source_id)
+        if not is_published([task.result for task in tasks]):
+            failed = next((task for task in tasks if task.result == Result.FAILED), tasks[-1])
+            self._ended.append(_tell_of_job(job, failed))
+            names = {"collection": collection.source_id, "task": failed.type, "reason": failed.note}
+            tell = log.info if job.collection_id is None else log.error  # nobody has to look at what a visitor tried
+            tell("job failed", **names, seconds=round(_seconds_since(job.restarted or job.start), 3))
             return
-        session.flush()
-        read_at = repository.first_end(session, job.id)
-        collection.active_job_id = job.id
-        collection.last_retrieved = read_at.date() if read_at is not None else None
-        collection.publication_policy = collection.publication_policy or job.publication_policy
-        log.info("job completed", job=job.id, collection=collection.source_id)
+        if publishes(kind_of(job.process, job.request), [task.type for task in tasks]):
+            read_at = tasks[0].end  # when the source was read
+            collection.active_job_id = job.id
+            collection.last_retrieved = read_at.date() if read_at is not None else None
+            collection.publication_policy = collection.publication_policy or job.publication_policy
+        self._ended.append(_tell_of_job(job))
+        seconds = round(_seconds_since(job.restarted or job.start), 3)
+        log.info("job completed", collection=collection.source_id, seconds=seconds, **_made(session, job))
 
     def _retire_others(self, collection_id: int, job_id: int) -> None:
         """After a success, mark the collection's jobs that are not needed any longer."""
@@ -168,18 +299,24 @@ class Scheduler:
             collection = session.get_one(Collection, collection_id)
             if collection.active_job_id == job_id:
                 retention.mark(session, collection, actor=None)
+        fault("scheduler.jobs_marked")
 
     def _manager(self, session: Session, task: Task, job: Job, collection: Collection) -> TaskManager:
-        manager: TaskManager = load(spec_of(task.type).manager)(task, job, collection, session, self._settings)
+        manager: TaskManager = load(spec_of(task.type, task.backend).manager)(
+            task, job, collection, session, self._settings
+        )
         return manager
 
     # Messages
 
-    def _publish(self, job_id: int | None = None) -> None:
-        """Publish the units that need a message, of one job or of all; those the broker did not confirm come again."""
-        republish_after = timedelta(seconds=self._settings.republish_after_seconds)
+    def publish(self) -> None:
+        """Publish the units whose turn it is; those the broker did not confirm come again."""
+        self.others_wait = publish_next(self._sessions, self._broker, self._settings.limits)
+
+    def _publish_unclaimed(self) -> None:
+        """Publish the units again whose messages nobody took up."""
         with self._sessions() as session:
-            rows = units.to_publish(session, republish_after=republish_after, job_id=job_id)
+            rows = units.unclaimed(session, after=timedelta(seconds=self._settings.republish_after_seconds))
         publish_units(self._sessions, self._broker, rows)
 
     def refuse(self, delivery: Delivery, reason: str, traceback: str) -> None:
@@ -189,26 +326,79 @@ class Scheduler:
 
     # The tick
 
-    def tick(self) -> bool:
-        """Do all that may have been missed; return whether more is left to delete."""
+    def tick(self, between: Callable[[], bool | None] = lambda: None) -> bool:
+        """Do all that may have been missed; return whether more is left to delete.
+
+        :param between: called after each job, as a thousand of them take a while; True: leave the rest.
+        """
         with self._sessions.begin() as session:
             expired = units.take_back_expired(session)
         for row in expired:
-            log.warning("unit taken back: its worker fell silent", unit=row.id, worker=row.worker)
-        self.plan_due()
+            names = {"job": row.job_id, "task": row.type, "unit": row.id, "attempt": row.attempt}
+            names |= tracing.shown(row.trace)
+            log.warning("unit taken back: its worker fell silent", **names, worker=row.worker)
+        metrics.UNITS_TAKEN_BACK.inc(len(expired))
+        if expired:
+            fault("scheduler.taken_back")
+        self.plan_due(between)
         with self._sessions() as session:
             movable = repository.movable_jobs(session)
-        for job_id in movable:
-            self.process(job_id, wait=False)
-        self._publish()
+        for number, job_id in enumerate(movable, start=1):
+            self._go_on(job_id, wait=False)
+            stopped = between()
+            if stopped or number % PUBLISH_EVERY == 0:
+                self.publish()
+            if stopped:
+                return False
+        self.put_in_order()
+        self._publish_unclaimed()
+        self.publish()
         return self.clean_up()
+
+    def put_in_order(self) -> None:
+        """Put the files of jobs in place that somebody else ended: a person, who need not have the disk at hand."""
+        with self._sessions() as session:
+            jobs = filing.unfiled_jobs(session, limit=ARCHIVE_LIMIT)
+        for job_id in jobs:
+            try:
+                with self._sessions.begin() as session:
+                    filing.limit_silence(session, self._settings.lease)
+                    job = repository.lock_completed_job(session, job_id)
+                    if job is not None and job.wiping != Wiping.ALL:
+                        self._put_in_place(session, job, repository.collection_of(session, job))
+            except OSError as error:
+                log.warning("files not in place yet", job=job_id, error=str(error))
 
     # Deleting
 
-    def clean_up(self) -> bool:
-        """Delete some of what is not needed any longer; return whether more may be left."""
-        data_left, jobs_left = self.archive(), self.delete_marked()
-        return data_left or jobs_left
+    def clean_up(self, between: Callable[[], bool | None] = lambda: None) -> bool:
+        """Delete some of what is not needed any longer; return whether more may be left.
+
+        :param between: called after each step, so that no job waits for all of them; True: leave the rest.
+        """
+        with self._sessions.begin() as session:
+            mark_results(session, days=self._settings.process_results_days)
+        left = False
+        for step in (self.archive, self.delete_marked, self.forget_letters, self.forget_events):
+            left |= step()
+            if between():
+                return True
+        return left
+
+    def forget_events(self) -> bool:
+        """Delete some old events, and deliveries that are over; return whether more may be left."""
+        age = timedelta(days=self._settings.event_days)
+        with self._sessions.begin() as session:
+            left = [events.prune(session, age=age), deliveries.prune(session, age=age)]
+        return any(left)
+
+    def forget_letters(self) -> bool:
+        """Delete some dead letters that were settled long ago; return whether more may be left."""
+        try:
+            return dead_letters.forget(self._sessions, self._broker)
+        except BrokerUnavailableError as error:
+            log.warning("old dead letters not deleted yet: the broker is away", error=str(error))
+            return False
 
     def archive(self) -> bool:
         """Delete some temporary data of completed jobs; return whether more may be left."""
@@ -222,8 +412,10 @@ class Scheduler:
     def delete_marked(self) -> bool:
         """Delete some of the jobs that are marked; return whether more may be left."""
         with self._sessions() as session:
-            jobs = retention.marked_jobs(session, limit=ARCHIVE_LIMIT)
-        deleted = [self._wipe(job_id, retention.delete_some) for job_id in jobs]
+            jobs = marked_jobs(session, limit=ARCHIVE_LIMIT)
+        deleted = [self._wipe(job_id, delete_some) for job_id in jobs]
+        with self._sessions.begin() as session:
+            delete_collections(session)
         return not all(deleted)
 
     def _wipe(self, job_id: int, some: Callable[[Session, Job, Sequence[TaskManager]], bool]) -> bool:
@@ -233,7 +425,7 @@ class Scheduler:
                 job = repository.lock_completed_job(session, job_id)
                 if job is None:
                     return True
-                collection = session.get_one(Collection, job.collection_id)
+                collection = repository.collection_of(session, job)
                 return some(session, job, self._managers(session, job, collection))
         except TemporaryError as error:
             log.warning("job not wiped yet", job=job_id, error=str(error))
@@ -248,6 +440,7 @@ class Scheduler:
         if job.archived or job.wiping == Wiping.ALL:
             return True
         wiped = [manager.wipe() for manager in managers if not manager.final_output]
+        fault("scheduler.data_wiped")
         job.archived = all(wiped)
         job.wiping = Wiping.NONE if job.archived else Wiping.TEMPORARY
         return job.archived
@@ -260,19 +453,32 @@ class Scheduler:
     def delete_old_jobs(self, *, actor: str) -> Iterator[str]:
         """Delete the jobs that are not needed any longer, now; yield a line for each job that was looked at."""
         with self._sessions() as session:
-            collections = repository.publishing_collections(session)
+            collections = retention.publishing_collections(session)
         for collection_id in collections:
             with self._sessions.begin() as session:
                 collection = session.get_one(Collection, collection_id)
                 lines = _lines(collection, retention.mark(session, collection, actor=actor), "deleted")
             yield from lines
-        while self.delete_marked():
-            pass
+        self.delete_all_marked()
+
+    def delete_all_marked(self) -> int:
+        """Delete all jobs and collections that are marked, as far as that is possible now; return the jobs left."""
+        left, more = self._marked(), True
+        while left and more:
+            before, unfinished = left, self.delete_marked()
+            left = self._marked()
+            more = unfinished or left < before
+        self.delete_marked()  # collections that had no jobs
+        return left
+
+    def _marked(self) -> int:
+        with self._sessions() as session:
+            return count_marked(session)
 
     def explain_deletion(self) -> Iterator[str]:
         """Yield the lines of :meth:`delete_old_jobs`; change nothing."""
         with self._sessions() as session:
-            for collection_id in repository.publishing_collections(session):
+            for collection_id in retention.publishing_collections(session):
                 collection = session.get_one(Collection, collection_id)
                 yield from _lines(collection, retention.judge(session, collection), "would be deleted")
 
@@ -283,22 +489,112 @@ class Scheduler:
             yield f"{due.collection.source_id}: {step} ({due.verdict.reason})"
         with self._sessions() as session:
             for job_id in repository.movable_jobs(session):
-                task = next(iter(repository.open_tasks(session, job_id)), None)
-                if task is None:
-                    step = "end"
-                elif task.status != TaskStatus.PLANNED:
-                    step = f"check {task.type}"
-                elif is_paused(session, session.get_one(Job, job_id).collection_id):
-                    step = "nothing (its collection is paused)"
-                else:
-                    step = f"start {task.type}"
-                yield f"job {job_id}: {step}"
-            republish_after = timedelta(seconds=self._settings.republish_after_seconds)
-            for row in units.to_publish(session, republish_after=republish_after):
+                yield f"job {job_id}: {_step_in_words(session, session.get_one(Job, job_id))}"
+            chosen, _ = units.to_publish(session, self._settings.limits)
+            after = timedelta(seconds=self._settings.republish_after_seconds)
+            for row in (*chosen, *units.unclaimed(session, after=after)):
                 yield f"job {row.job_id}: publish unit {row.id} of {row.type}"
             failed_data_days = self._settings.failed_data_days
             for job_id in repository.jobs_to_archive(session, failed_data_days=failed_data_days, limit=ARCHIVE_LIMIT):
                 yield f"job {job_id}: delete temporary data"
+
+
+def _step(session: Session, job: Job, task: Task) -> Step:
+    paused = task.status == TaskStatus.PLANNED and is_paused(session, job.collection_id)
+    return step_of(job=job.status, task=task.status, paused=paused)
+
+
+def _ask(session: Session, manager: TaskManager, step: Step) -> tuple[Answer, str]:
+    """Have a manager start its task, and tell its status; return the answer and, unless it is well, the reason."""
+    try:
+        with session.begin_nested():
+            if step == Step.START:
+                manager.run()
+            state = manager.get_status()
+    except Exception as error:  # a defect of one task type must not stop the other jobs
+        if is_temporary(error):  # it is the database's trouble, not the task's
+            raise
+        failure = classify(error)
+        if failure.kind == "temporary":
+            return Answer.TEMPORARY, failure.text
+        if not failure.foreseen:
+            log.exception("task manager failed with an error it did not foresee", task=manager.task.type)
+        return Answer.PERMANENT, failure.text
+    if state.status != TaskStatus.COMPLETED:
+        return Answer.OPEN, ""
+    return (Answer.FAILED, state.failure) if state.failure else (Answer.DONE, "")
+
+
+def _is_ok(session: Session, job_id: int) -> bool:
+    session.flush()
+    return is_published([task.result for task in repository.all_tasks(session, job_id)])
+
+
+def _skip_rest(session: Session, job: Job, failed: Task) -> None:
+    for later in repository.open_tasks(session, job.id):
+        if later.id != failed.id:
+            later.status, later.result = TaskStatus.COMPLETED, Result.SKIPPED
+            later.note = f"Not run, because {failed.type} failed."
+
+
+def _step_in_words(session: Session, job: Job) -> str:
+    task = next(iter(repository.open_tasks(session, job.id)), None)
+    if task is None:
+        return "end"
+    match _step(session, job, task):
+        case Step.START:
+            return f"start {task.type}"
+        case Step.CHECK:
+            return f"check {task.type}"
+        case _:
+            return "nothing (its collection is paused)"
+
+
+def _tell_of_task(job: Job, task: Task, result: Result, error: str = "") -> Callable[[], None]:
+    """Return what counts a task that ends now, and exports its span."""
+    span = tracing.task_span(job.trace, task.id, start=task.start)
+    span.ended(error=error, job=job.id, task=task.type, outcome=result)
+    seconds = _seconds_since(task.start)
+
+    def tell() -> None:
+        metrics.TASKS_COMPLETED.inc(task=task.type, result=result)
+        metrics.TASK_DURATION.observe(seconds, task=task.type)
+        tracing.export(span)
+
+    return tell
+
+
+def _tell_of_job(job: Job, failed: Task | None = None) -> Callable[[], None]:
+    """Return what counts a job that ends now, and exports its span."""
+    result = Result.OK if failed is None else Result.FAILED
+    error = "" if failed is None else f"{failed.type}: {failed.note}"
+    span = tracing.job_span(job.trace, start=job.restarted or job.created).ended(
+        error=error, job=job.id, outcome=result
+    )
+    seconds, of_collection = _seconds_since(job.restarted or job.start), job.collection_id is not None
+
+    def tell() -> None:
+        if not of_collection:  # alerts are about what is to be published
+            tracing.export(span)
+            return
+        metrics.JOBS_COMPLETED.inc(result=result)
+        metrics.JOB_DURATION.observe(seconds, result=result)
+        tracing.export(span)
+
+    return tell
+
+
+def _seconds_since(start: datetime | None) -> float:
+    """Return how long ago something started by the database's clock, by ours; 0 if it never did."""
+    return 0.0 if start is None else max(0.0, (datetime.now(UTC) - start).total_seconds())
+
+
+def _made(session: Session, job: Job) -> dict[str, int]:
+    """Return what the job published, for the log."""
+    row = session.execute(
+        select(func.count(File.id), func.coalesce(func.sum(File.size), 0)).where(File.job_id == job.id)
+    ).one()
+    return {"files": row[0], "bytes": int(row[1])}
 
 
 def _lines(collection: Collection, disposals: Sequence[Disposal], deleted: str) -> list[str]:
@@ -306,13 +602,3 @@ def _lines(collection: Collection, disposals: Sequence[Disposal], deleted: str) 
         f"{collection.source_id}: job {disposal.job_id} {deleted if disposal.delete else 'kept'}: {disposal.reason}"
         for disposal in disposals
     ]
-
-
-def _verdict(session: Session, collection: Collection, today: date) -> Verdict:
-    return is_out_of_date(
-        frozen=collection.frozen,
-        retrieval_frequency=collection.retrieval_frequency,
-        latest=repository.latest_job(session, collection.id),
-        has_incomplete_job=repository.has_incomplete_job(session, collection.id),
-        today=today,
-    )

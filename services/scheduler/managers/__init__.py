@@ -1,18 +1,21 @@
 """Task managers: what the scheduler knows of a task type. It can run, tell its status, and be wiped; no more.
 
 A manager works inside the scheduler's transaction, with the job's row locked, and may change the job's ``context`` and
-metadata columns only; the task's own columns are the scheduler's. A task that the suite's own workers do is a
-:class:`UnitTaskManager` that plans units; a task that another system does implements :class:`TaskManager` itself.
+metadata columns only; the task's own columns are the scheduler's. What a task is made of is planned as units, by a
+:class:`UnitTaskManager`. So are tasks that another system does: our workers talk to it, and a manager never does, as
+the scheduler must not wait for anyone.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Select, delete, select
+from sqlalchemy import ColumnElement, Select, delete, func, select
 from sqlalchemy.orm import Session
 
+from shared import filing
 from shared.db.models import (
     Collection,
     Compiled,
@@ -30,6 +33,13 @@ from shared.settings import Settings
 
 WIPE_ROWS = 20_000
 """Rows a wipe deletes in one transaction, so that the scheduler is never away for long (some 0.2 s)."""
+
+EXPECTED_BYTES_PER_SECOND = 2_000_000
+"""How fast a task gets on, where nothing else is known: as flattening does, which is what takes long."""
+PATIENCE = 10
+"""How many times as long as a unit is expected to take it lets shorter ones go first: all wait in proportion."""
+LONGEST_PATIENCE = timedelta(hours=6)
+"""However long it is expected to take, it waits no longer for that."""
 
 MAX_UNITS = 10_000
 """Units of a task: each is a row, a message, and an output that is read when the task ends."""
@@ -82,6 +92,9 @@ class TaskManager(ABC):
 class UnitTaskManager(TaskManager):
     """A task whose work is units for our own workers."""
 
+    _has_begun = False
+    """Units were planned in this very transaction: nobody can have done them."""
+
     def plan(self) -> Sequence[dict[str, Any]]:
         """Return the parameters of each unit, in order: one unit without any, unless a manager says otherwise.
 
@@ -89,21 +102,30 @@ class UnitTaskManager(TaskManager):
         """
         return [{}]
 
+    def host(self) -> str:
+        """Return the host whose patience the units take up; empty: none's."""
+        return ""
+
     def finish(self, outputs: Sequence[dict[str, Any]]) -> None:
         """Turn what the handlers returned, in the order of the plan, into metadata of the job."""
+
+    def failure(self, outputs: Sequence[dict[str, Any]]) -> str:  # noqa: ARG002
+        """Return why the task failed although its units did their work; empty: it did not."""
+        return ""
 
     def run(self) -> None:
         """Plan the units; the scheduler publishes them after the commit.
 
         After a restart, a unit with the same parameters is planned anew in its own row, so that the files it published
-        stay listed until it replaces them. A unit that is no longer planned goes, and its files are no longer listed;
-        the next unit of the job to complete removes them from the disk, when this is committed for certain.
+        stay listed until it replaces them. A unit that is no longer planned goes. Its files go from the list with it,
+        or when the job is OK again if the collection publishes them; from the disk when the job ends.
         """
         earlier = list(self.session.scalars(select(Unit).where(Unit.task_id == self.task.id).order_by(Unit.number)))
         number = max((unit.number for unit in earlier), default=0)
         plan = self.plan()
         if len(plan) > MAX_UNITS:
             raise PermanentError(f"{self.task.type} would have {len(plan):,} units, over the limit of {MAX_UNITS:,}.")
+        turn = self._turn()
         for params in plan:
             unit = next((unit for unit in earlier if unit.params == params), None)
             if unit is not None:
@@ -111,26 +133,74 @@ class UnitTaskManager(TaskManager):
                 self._plan_anew(unit)
             else:
                 number += 1
-                self.session.add(Unit(task_id=self.task.id, job_id=self.job.id, number=number, params=params))
-        self.session.execute(delete(Unit).where(Unit.id.in_([unit.id for unit in earlier])))
+                unit = Unit(task_id=self.task.id, job_id=self.job.id, type=self.task.type, number=number, params=params)
+                self.session.add(unit)
+            unit.priority, unit.turn, unit.host = self.collection.priority, turn, self.host()
+        if gone := [unit.id for unit in earlier]:
+            filing.leave_units(self.session, self.job, gone)
+            self.session.execute(delete(Unit).where(Unit.id.in_(gone)))
         self.session.flush()
+        self._has_begun = bool(plan)
+
+    def last_step(self, outputs: Sequence[dict[str, Any]]) -> dict[str, Any] | None:  # noqa: ARG002
+        """Return the parameters of a unit that has to wait for all others, as it goes on with what they return.
+
+        None: there is none. It may have been done already, and then is among them.
+        """
+        return None
+
+    def _plan_last_step(self, params: dict[str, Any]) -> bool:
+        """Plan the last step, unless it is done; return whether it was not."""
+        units = self.session.scalars(select(Unit).where(Unit.task_id == self.task.id)).all()
+        if any(unit.params == params for unit in units):
+            return False
+        number = max(unit.number for unit in units) + 1
+        unit = Unit(task_id=self.task.id, job_id=self.job.id, type=self.task.type, number=number, params=params)
+        unit.priority, unit.turn, unit.host = self.collection.priority, self._turn(), self.host()
+        self.session.add(unit)
+        self.session.flush()
+        return True
 
     def _plan_anew(self, unit: Unit) -> None:
         unit.status, unit.result, unit.attempt, unit.token = UnitStatus.PLANNED, Result.NONE, 0, None
         unit.start, unit.end, unit.published_at, unit.error, unit.traceback = None, None, None, "", ""
+        unit.publications, unit.next_attempt_at, unit.state = 0, None, {}
         self.session.execute(delete(TaskNote).where(TaskNote.unit_id == unit.id))
+
+    def _turn(self) -> ColumnElement[datetime]:
+        return func.now() + min(PATIENCE * self._expected_duration(), LONGEST_PATIENCE)
+
+    def _expected_duration(self) -> timedelta:
+        """Return how long a unit should take: as in the published job; else by what was collected, or no time at all.
+
+        It only decides the order among units that wait, so a guess will do.
+        """
+        seconds = self.session.scalar(
+            select(func.avg(func.extract("epoch", Unit.end - Unit.start))).where(
+                Unit.job_id == self.collection.active_job_id, Unit.type == self.task.type, Unit.result == Result.OK
+            )
+        )
+        if seconds is None:
+            seconds = self.job.context.get("collect", {}).get("bytes", 0) / EXPECTED_BYTES_PER_SECOND
+        return min(timedelta(seconds=float(seconds)), LONGEST_PATIENCE)
 
     def get_status(self) -> State:
         """Return RUNNING while a unit is open; then OK, or FAILED with the reasons of those that failed."""
+        if self._has_begun:
+            return State(TaskStatus.RUNNING)
         rows = self.session.execute(self._units()).all()
         if any(row.status != UnitStatus.COMPLETED for row in rows):
             return State(TaskStatus.RUNNING)
-        failures = [row.error for row in rows if row.result != Result.OK]
+        failures = [row.error or f"A unit was {row.result.lower()}." for row in rows if row.result != Result.OK]
         if failures:
             of = f" ({len(failures)} of {len(rows)} units failed)" if len(rows) > 1 else ""
             return State(TaskStatus.COMPLETED, f"{failures[0]}{of}")
-        self.finish([row.output for row in rows])
-        return State(TaskStatus.COMPLETED)
+        outputs = [row.output for row in rows]
+        last_step = self.last_step(outputs)
+        if last_step is not None and self._plan_last_step(last_step):
+            return State(TaskStatus.RUNNING)
+        self.finish(outputs)
+        return State(TaskStatus.COMPLETED, self.failure(outputs))
 
     def wipe(self) -> bool:
         """Delete nothing: overridden where the handlers leave rows or files."""

@@ -19,7 +19,8 @@ class Process(UnitTaskManager):
         self.job.date_from = _date(output["date_from"])
         self.job.date_to = _date(output["date_to"])
         self.job.ocid_prefix = output["ocid_prefix"]
-        self._remember({name: output[name] for name in ("records", "compiled", "years")})
+        facts = {name: output[name] for name in ("records", "compiled", "years")}
+        self._remember(facts | {"identities": output.get("identities", [])})  # a worker of an older version has none
 
     def wipe(self) -> bool:
         """Delete compiled records."""
