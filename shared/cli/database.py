@@ -7,9 +7,11 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from shared.cli.errors import CommandError
 from shared.db import make_engine, make_sessions
-from shared.db.migrate import current_revision, head_revision, is_known, upgrade
+from shared.db.migrate import upgrade
+from shared.db.revision import current_revision, head_revision, is_known
 from shared.logging import configure_logging
 from shared.settings import Settings, load_settings
+from shared.tracing import exporting
 
 
 def command_settings() -> Settings:
@@ -56,10 +58,11 @@ def revive(settings: Settings) -> None:
 
 @contextlib.contextmanager
 def sessions_on(url: str) -> Iterator[sessionmaker[Session]]:
-    """Yield a session factory; its connections are closed afterwards."""
+    """Yield a session factory; its connections are closed afterwards. What is done to jobs shows in their traces."""
     engine = make_engine(url, application_name="bowerbird command")
     try:
-        yield make_sessions(engine)
+        with exporting("command"):
+            yield make_sessions(engine)
     finally:
         engine.dispose()
 

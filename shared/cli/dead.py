@@ -17,23 +17,23 @@ from shared.cli.collections import actor
 from shared.cli.database import command_settings, database, sessions_on
 from shared.cli.errors import CommandError, WrongCallError, explain
 from shared.cli.output import say, show, show_json, show_table
-from shared.cli.steer import duration_of, queue_of
+from shared.cli.steer import duration_of
 from shared.dead_letters import (
     FullLetterView,
     LetterView,
     Outcome,
     Selection,
+    choose_letters,
     discard,
     get_letters,
+    letter_queue,
     list_letters,
     reconcile,
     replay,
+    take_turn,
 )
-from shared.errors import BrokerUnavailableError
-from shared.messages import EVENTS_QUEUE
+from shared.errors import BowerbirdError, BrokerUnavailableError
 
-ALL = 100_000
-"""More than anyone acts on at once."""
 PREVIEW = 20
 
 
@@ -49,19 +49,25 @@ def selection(
     resolved: bool = False,
 ) -> Selection:
     """Return what was chosen. Raise :class:`WrongCallError` if nothing was said, not even ``every``."""
-    if not (ids or job or collection or queue or reason or since or every):
-        raise WrongCallError("Say which: numbers of dead letters, --job, --collection, --queue, --reason, or --all.")
-    if queue is not None:
-        queue = EVENTS_QUEUE if queue in ("scheduler", EVENTS_QUEUE) else queue_of(queue)
-    return Selection(
+    chosen = Selection(
         ids=tuple(ids or ()),
         job_id=job,
         source_id=collection,
-        queue=queue,
+        queue=_queue_of(queue) if queue is not None else None,
         reason=reason,
         since=duration_of(since) if since is not None else None,
         resolved=resolved,
     )
+    if chosen.is_everything() and not every:
+        raise WrongCallError("Say which: numbers of dead letters, --job, --collection, --queue, --reason, or --all.")
+    return chosen
+
+
+def _queue_of(name: str) -> str:
+    try:
+        return letter_queue(name)
+    except BowerbirdError as error:
+        raise WrongCallError(str(error)) from None
 
 
 def list_dead(chosen: Selection, *, limit: int, as_json: bool) -> None:
@@ -92,14 +98,15 @@ def act(action: Literal["replay", "discard"], chosen: Selection, *, dry_run: boo
     """Replay or discard what was chosen. Raise :class:`CommandError` if one is refused, or it is not confirmed."""
     with _list() as (sessions, broker):
         with sessions() as session:
-            # Asked for by number, one that is settled already is answered, too: nothing was left to do.
-            letters = list_letters(session, dataclasses.replace(chosen, resolved=bool(chosen.ids)), limit=ALL)
+            letters = choose_letters(session, chosen)
         if dry_run:
             _preview(action, letters, as_json=as_json)
             return
         _confirm(action, letters, yes=yes)
         do = replay if action == "replay" else discard
-        outcomes = do(sessions, broker, letters, actor=actor())
+        with sessions.begin() as turn:
+            take_turn(turn)
+            outcomes = do(sessions, broker, letters, actor=actor())
     _show_outcomes(outcomes, as_json=as_json)
 
 

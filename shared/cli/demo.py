@@ -37,7 +37,7 @@ def demo() -> None:
         api_url = _ask_api(line, job)
     if problems := list(problems_of(settings, job)):
         raise CommandError(f"Not everything was made: {'; '.join(problems)}.")
-    _show(settings, job, api_url, later_url=base_url(configured.api_host, configured.api_port))
+    _show(settings, job, api_url, later_url=base_url(configured.api_host, configured.api_port) + configured.api_prefix)
 
 
 def sample_collection(session: Session) -> Collection:

@@ -84,18 +84,18 @@ class Line:
             while True:
                 try:
                     with self.sessions.begin() as session:
-                        job_id = plan_job(
+                        job = plan_job(
                             session,
                             collection(session),
                             plan=self.settings.job_tasks_plan,
                             keep_all_data=keep_all_data,
-                        ).id
+                        )
                 except JobInProgressError as error:
                     say(f"Job {error.job_id} of this collection is in progress; waiting for its end first.")
                     self._follow(error.job_id)
                 else:
-                    announce_job(broker, job_id)
-                    return self._follow(job_id)
+                    announce_job(broker, job.id, trace=job.trace)
+                    return self._follow(job.id)
 
     def _follow(self, job_id: int) -> JobView:
         try:

@@ -16,7 +16,7 @@ from shared.cli.output import duration, show, show_json
 from shared.cli.tables import export_of, file_facts, show_files, show_tasks, why_failed
 from shared.db.models import Collection
 from shared.exports import FILE_NAME, MANIFEST, Export
-from shared.publications import add_collection, check_name, resolve_source, suggest_name
+from shared.publications import add_collection, check_name, check_outbound, resolve_source, suggest_name
 from shared.supervisor import SERVICES
 from shared.views import JobView
 
@@ -37,7 +37,10 @@ def publish(
 ) -> None:
     """Publish a source. Raise :class:`CommandError` with the task's note if its job fails."""
     settings = command_settings()
+    if "retries" not in settings.model_fields_set:  # somebody waits for an answer
+        settings = settings.model_copy(update={"retries": ""})
     source = resolve_source(source)
+    check_outbound(source, settings)
     name = name and check_name(name)
     directory = (directory or Path(name or suggest_name(source))).expanduser().absolute()
     _check_directory(directory, force=force)

@@ -13,7 +13,8 @@ from rich.text import Text
 
 from shared.cli.database import command_settings, database, database_server
 from shared.cli.output import show, show_json, show_table
-from shared.db.migrate import current_revision, downgrade, upgrade
+from shared.db.migrate import downgrade, upgrade
+from shared.db.revision import current_revision
 from shared.logging import mask
 from shared.settings import PREFIX, Settings, load_settings
 from shared.supervisor import launch, service_command, service_environment
@@ -104,6 +105,8 @@ def _text(value: Any) -> str:
     """Return a value as its variable would hold it."""
     if value is None:
         return ""
+    if isinstance(value, bool):
+        return str(value).lower()
     if isinstance(value, tuple):
         return ",".join(value)
     return f"{value:g}" if isinstance(value, float) else mask(str(value))

@@ -12,9 +12,10 @@ from shared.broker import Broker, open_broker
 from shared.cli.database import command_settings, database, sessions_on
 from shared.cli.errors import explain
 from shared.cli.output import cell, new_table, out, printable, show_json
-from shared.cli.watch import read_job
+from shared.cli.watch import pace, read_job
 from shared.db.models import JobStatus
 from shared.dead_letters import count_open
+from shared.errands import list_errands
 from shared.errors import BrokerUnavailableError
 from shared.health import is_alive_anywhere
 from shared.logging import mask
@@ -27,6 +28,7 @@ from shared.views import JobView, TaskView, list_jobs
 REFRESH_SECONDS = 1.0
 MAX_JOBS = 50
 """Jobs in progress that are shown; there may be more."""
+SHOWN_STUCK = 5
 
 
 def status(*, watch: bool, as_json: bool) -> None:
@@ -71,8 +73,13 @@ def facts(settings: Settings, url: str, sessions: sessionmaker[Session], broker:
             for state in (JobStatus.RUNNING, JobStatus.PLANNED)
             for summary in list_jobs(session, public_only=False, status=state, limit=MAX_JOBS)
         ]
+        stuck = [
+            summary.id
+            for summary in list_jobs(session, public_only=False, stuck_after=settings.stuck_after, limit=MAX_JOBS)
+        ]
         pauses = list_pauses(session)
         dead = count_open(session)
+        errands = list_errands(session)
     return {
         "database": mask(url),
         "broker": mask(settings.broker_url or url),
@@ -82,7 +89,9 @@ def facts(settings: Settings, url: str, sessions: sessionmaker[Session], broker:
         "services": {service: _is_alive(settings, service, supervisor) for service in SERVICES},
         "queues": depths,
         "dead_letters": dead,
+        "errands": errands,
         "paused": pauses,
+        "stuck": stuck,
         "jobs": [read_job(sessions, job_id) for job_id in incomplete],
     }
 
@@ -101,7 +110,7 @@ def _depths(broker: Broker) -> tuple[dict[str, dict[str, int]] | None, str | Non
 def _is_alive(settings: Settings, service: str, supervisor: dict[str, Any] | None) -> bool:
     if service != "api":
         return is_alive_anywhere(settings, service)
-    url = (supervisor or {}).get("api_url") or base_url(settings.api_host, settings.api_port)
+    url = (supervisor or {}).get("api_url") or base_url(settings.api_host, settings.api_port) + settings.api_prefix
     return answers(f"{url}/health/ready")
 
 
@@ -147,8 +156,15 @@ def _trouble(state: dict[str, Any]) -> list[Text]:
         )
         for pause in state["paused"]
     ]
+    for errand in state["errands"]:
+        trouble = f": {errand.error}" if errand.error else ""
+        text = f"To {errand.action} at {errand.backend}: {errand.source_id}, job {errand.job_id}{trouble}"
+        lines.append(Text(printable(text), style="yellow"))
     if dead := state["dead_letters"]:
         lines.append(Text(f"Dead letters: {dead:,}. See them: bowerbird dead list", style="red"))
+    if stuck := state["stuck"]:
+        numbers = ", ".join(map(str, stuck[:SHOWN_STUCK])) + (", …" if len(stuck) > SHOWN_STUCK else "")
+        lines.append(Text(f"Stuck: job {numbers}. See them: bowerbird jobs --stuck", style="red"))
     return lines
 
 
@@ -159,7 +175,7 @@ def _jobs(jobs: list[JobView]) -> RenderableType:
     for job in jobs:
         task = next((task for task in job.tasks if task.type == job.task), None)
         table.add_row(
-            cell(str(job.id)), cell(job.source_id), cell(job.task), cell(task.status if task else None), _progress(task)
+            cell(str(job.id)), cell(job.about), cell(job.task), cell(task.status if task else None), _progress(task)
         )
     return table
 
@@ -169,4 +185,4 @@ def _progress(task: TaskView | None) -> Text:
         return cell(task.error if task else "")
     progress = task.progress
     total = f" of {progress.total:,}" if progress.total is not None else ""
-    return Text(f"{progress.done:,}{total} {progress.of}")
+    return Text(f"{progress.done:,}{total} {progress.of}  {pace(progress)}".rstrip())

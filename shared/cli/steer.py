@@ -1,38 +1,35 @@
 """Pausing, resuming, and publishing lost messages again."""
 
-import re
 from datetime import timedelta
 from typing import Literal
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
 
+from shared import outbox
 from shared.broker import open_broker
 from shared.cli.collections import actor
 from shared.cli.database import command_settings, database, opened, sessions_on
 from shared.cli.errors import CommandError, WrongCallError, explain
 from shared.cli.line import opened_broker
 from shared.cli.output import say, show, show_json
-from shared.db.models import Audit, Collection, Job, JobStatus
+from shared.db.models import Collection
+from shared.durations import parse_duration
 from shared.errors import BowerbirdError, BrokerUnavailableError
-from shared.jobs import announce_job
-from shared.outbox import pages, republish
+from shared.faults import fault
 from shared.pauses import find_queue, pause_collection, pause_queue, resume_collection, resume_queue
 from shared.settings import Settings
 from shared.units import Scope
-
-_DURATION = re.compile(r"([0-9]{1,6})(s|m|min|h|d)")
-_SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400}
 
 Kind = Literal["collection", "queue"]
 
 
 def duration_of(text: str) -> timedelta:
     """Return a duration such as ``90s``, ``90m``, ``2h`` or ``2d``."""
-    match = _DURATION.fullmatch(text.strip().lower())
-    if match is None:
-        raise WrongCallError(f"{text!r} is no time. Write 90s, 90m, 2h or 2d.")
-    return timedelta(seconds=int(match[1]) * _SECONDS[match[2]])
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise WrongCallError(str(error)) from None
 
 
 def queue_of(name: str) -> str:
@@ -64,36 +61,28 @@ def resume(kind: Kind, name: str, *, as_json: bool) -> None:
     with database(settings) as url, sessions_on(url) as sessions:
         with sessions.begin() as session:
             if kind == "queue":
-                changed = resume_queue(session, name := queue_of(name), actor=actor())
-                scope, job_id = Scope(queue=name), None
+                changed, collection_id = resume_queue(session, name := queue_of(name), actor=actor()), None
             else:
                 collection = _collection(session, name)
                 changed = resume_collection(session, collection, actor=actor())
-                scope, job_id = Scope(collection_id=collection.id), _incomplete_job(session, collection)
-        published = _publish(settings, url, sessions, scope, job_id)
+                collection_id = collection.id
+        fault("pause.resumed")
+        _go_on(settings, url, sessions, collection_id)
     if as_json:
-        show_json({"kind": kind, "name": name, "paused": False, "changed": changed, "published": published})
+        show_json({"kind": kind, "name": name, "paused": False, "changed": changed})
     else:
         show(f"Resumed {kind} {name}." if changed else f"The {kind} {name} is not paused.")
 
 
-def _publish(settings: Settings, url: str, sessions: sessionmaker[Session], scope: Scope, job_id: int | None) -> int:
+def _go_on(settings: Settings, url: str, sessions: sessionmaker[Session], collection_id: int | None) -> None:
     """Publish what waited. While the broker is away, that is left to the scheduler."""
     broker = open_broker(settings, url)
     try:
-        broker.declare()
-        if job_id is not None:
-            announce_job(broker, job_id)
-        return republish(sessions, broker, scope)
+        outbox.go_on(sessions, broker, settings.limits, collection_id=collection_id)
     except BrokerUnavailableError as error:
         say(f"The broker is away; the work goes on when it is back. ({explain(error)})", style="yellow")
-        return 0
     finally:
         broker.close()
-
-
-def _incomplete_job(session: Session, collection: Collection) -> int | None:
-    return session.scalar(select(Job.id).where(Job.collection_id == collection.id, Job.status != JobStatus.COMPLETED))
 
 
 def _collection(session: Session, name: str) -> Collection:
@@ -104,7 +93,7 @@ def _collection(session: Session, name: str) -> Collection:
 
 
 def replay(*, since: str | None, queue: str | None, job_id: int | None, dry_run: bool, as_json: bool) -> None:
-    """Publish the messages of waiting units again, or with ``dry_run`` count them."""
+    """Publish the messages of queued units again, or with ``dry_run`` count them."""
     settings = command_settings()
     scope = Scope(
         queue=queue_of(queue) if queue is not None else None,
@@ -113,13 +102,10 @@ def replay(*, since: str | None, queue: str | None, job_id: int | None, dry_run:
     )
     with database(settings) as url, sessions_on(url) as sessions:
         if dry_run:
-            number = sum(len(rows) for rows in pages(sessions, scope))
+            number = sum(len(rows) for rows in outbox.pages(sessions, scope))
         else:
             with opened_broker(settings, url) as broker:
-                number = republish(sessions, broker, scope)
-            details = {"since": since, "queue": scope.queue, "messages": number}
-            with sessions.begin() as session:
-                session.add(Audit(actor=actor(), action="replay", job_id=job_id, details=details))
+                number = outbox.replay(sessions, broker, scope, actor=actor())
     if as_json:
         show_json({"messages": number, "published": not dry_run})
     else:

@@ -7,7 +7,7 @@ from typing import Any
 from shared.cli.output import duration, show_table, size
 from shared.cli.watch import trouble
 from shared.db.models import Result
-from shared.exports import Export
+from shared.exports import NO_COLLECTION, Export
 from shared.settings import Settings
 from shared.views import FileView, JobSummary, JobView
 
@@ -19,7 +19,7 @@ def show_jobs(jobs: Sequence[JobSummary], *, empty: str) -> None:
         [
             (
                 str(job.id),
-                job.source_id,
+                job.about,
                 job.result or job.status,
                 job.task or "",
                 job.start,
@@ -54,7 +54,7 @@ def show_files(job: JobView) -> None:
 
 def export_of(settings: Settings, job: JobSummary) -> Export:
     """Return where a job's files are on this machine."""
-    return Export(settings.exports, job.source_id, job.id)
+    return Export(settings.exports, job.source_id or NO_COLLECTION, job.id)
 
 
 def file_facts(file: FileView, directory: Path) -> dict[str, Any]:

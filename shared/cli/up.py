@@ -71,10 +71,10 @@ def _run_sample_if_empty(settings: Settings, url: str, sessions: sessionmaker[Se
     with sessions.begin() as session:
         if session.scalar(select(Collection.id).limit(1)) is not None:
             return None
-        job_id = plan_job(session, sample_collection(session), plan=settings.job_tasks_plan).id
+        job = plan_job(session, sample_collection(session), plan=settings.job_tasks_plan)
     with opened_broker(settings, url) as broker:
-        announce_job(broker, job_id)
-    return job_id
+        announce_job(broker, job.id, trace=job.trace)
+    return job.id
 
 
 def _welcome(settings: Settings, api_url: str, sample_job: int | None) -> None:

@@ -18,7 +18,7 @@ from shared.cli.output import cell, duration, err, new_table, printable, say
 from shared.db.errors import is_temporary
 from shared.db.models import JobStatus
 from shared.settings import Settings
-from shared.views import JobView, TaskView, get_job
+from shared.views import JobView, Progress, TaskView, get_job
 
 POLL_SECONDS = 0.1
 BAR_WIDTH = 24
@@ -81,8 +81,8 @@ class _Lines:
 
     def update(self, job: JobView) -> None:
         for task in job.tasks:
-            state = (task.status, task.result, task.error)
-            if self._shown.get(task.type, ("PLANNED", "", "")) != state:
+            state = (task.status, task.result, task.error, task.waits_for)
+            if self._shown.get(task.type, ("PLANNED", "", "", "")) != state:
                 self._shown[task.type] = state
                 time_taken = f" in {duration(task.duration_seconds)}" if task.result and task.start else ""
                 line = f"job {job.id}  {task.type:<9} {task.result or task.status}{time_taken}"
@@ -103,19 +103,34 @@ def job_table(job: JobView) -> RenderableType:
 
 
 def trouble(task: TaskView) -> str:
-    """Return what is wrong with a task: why it failed, or why its last attempt did."""
-    return task.note or (f"attempt {task.attempts} failed, trying again: {task.error}" if task.error else "")
+    """Return what is wrong with a task: why it failed, or why its last attempt did; else what it waits for."""
+    if task.note or not task.error:
+        return task.note or task.waits_for
+    return (
+        f"{task.waits_for} {task.error}"
+        if task.waits_for
+        else f"attempt {task.attempts} failed, trying again: {task.error}"
+    )
+
+
+def pace(progress: Progress) -> str:
+    """Return how fast a task is and how long the rest takes: ``12,300/s, 4 min 05 s left``; empty if nobody knows."""
+    if progress.per_second is None:
+        return ""
+    rate = f"{progress.per_second:,.1f}/s" if progress.per_second < 10 else f"{progress.per_second:,.0f}/s"
+    return rate if progress.seconds_left is None else f"{rate}, {duration(progress.seconds_left)} left"
 
 
 def _progress(task: TaskView) -> RenderableType:
     progress = task.progress
     if progress is None:
         return Text("")
+    speed = f"  {pace(progress)}".rstrip()
     if not progress.total:
-        return Text(f"{progress.done:,} {progress.of}")
+        return Text(f"{progress.done:,} {progress.of}{speed}")
     grid = Table.grid(padding=(0, 1, 0, 0))
     grid.add_row(
         ProgressBar(total=progress.total, completed=progress.done, width=BAR_WIDTH),
-        Text(f"{progress.done:,} of {progress.total:,} {progress.of}"),
+        Text(f"{progress.done:,} of {progress.total:,} {progress.of}{speed}"),
     )
     return grid
