@@ -3,10 +3,12 @@
 #   PYTHON=python3.12   the Python to make the virtual environment with
 #   VENV=/somewhere     where the virtual environment is
 #   ARGS="-k word -x"   more arguments for pytest, bowerbird or the benchmark
+#   TESTS_AT_ONCE=1     how many tests run at once, each with a database of its own
 
 PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
+TESTS_AT_ONCE ?= 3
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check -qq
 # An environment is up to date if its stamp is newer than what it was made from.
@@ -14,10 +16,10 @@ RUNTIME := $(VENV)/.bowerbird-runtime
 DEV := $(VENV)/.bowerbird-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test stress check bench-scale lock clean
+.PHONY: help demo up test stress rabbitmq-4 check bench bench-scale bench-fleet lock clean
 
 help: ## List the targets
-	@sed -n 's/^\([a-z-]*\):.*## /  make \1 - /p' Makefile | awk -F' - ' '{ printf "%-20s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1 - /p' Makefile | awk -F' - ' '{ printf "%-20s %s\n", $$1, $$2 }'
 
 demo: $(RUNTIME) ## See it work: collect, compile, export and flatten a small sample
 	@$(VENV)/bin/bowerbird demo $(ARGS)
@@ -26,7 +28,7 @@ up: $(RUNTIME) ## Run all services on this machine until Ctrl-C
 	@$(VENV)/bin/bowerbird up $(ARGS)
 
 test: $(DEV) ## Run the tests
-	@$(PY) -m pytest $(ARGS)
+	@$(PY) -m pytest --numprocesses $(TESTS_AT_ONCE) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(DEV) ## Run the linters, the type checker and the boundaries test, and check the pins
 	@$(PY) -m pip check
@@ -38,8 +40,17 @@ check: $(DEV) ## Run the linters, the type checker and the boundaries test, and 
 stress: $(DEV) ## Kill, freeze and restart everything while jobs run
 	@$(PY) -m tests.stress $(ARGS)
 
+rabbitmq-4: ## As root on Debian, unpack RabbitMQ 4 for the tests (ARGS="/folder release"), changing nothing else
+	@tests/unpack-rabbitmq.sh $(ARGS)
+
+bench: $(DEV) ## Measure each part beside its peer (ARGS="small jobs export"); docs/performance.md
+	@$(PY) -m bench $(ARGS)
+
 bench-scale: $(DEV) ## Measure how far it scales
 	@$(PY) bench/scale.py $(ARGS)
+
+bench-fleet: $(DEV) ## Measure a thousand collections that are due at once
+	@$(PY) -m bench.fleet $(ARGS)
 
 lock: $(DEV) ## Pin what pyproject.toml asks for (UPGRADE=--upgrade: the newest versions)
 	@$(PIP) install uv

@@ -1,23 +1,19 @@
-"""How fast are the two brokers, side by side? ``python -m bench.broker_latency``, at most 20 seconds.
+"""How fast are the two brokers, side by side? A part of bench/jobs.py.
 
 A message is sent every few milliseconds to a waiting consumer in another process. *Received* is the time from before
 the confirmed publication to the consumer's having the message, *settled* to its acknowledgement having been sent (on
 PostgreSQL, carried out). Then one publisher publishes as fast as confirmations allow. The brokers take turns, so that
-what else the machine does hits both. Servers are found as the tests find them.
+what else the machine does hits both.
 """
 
-import contextlib
 import multiprocessing
 import statistics
-import sys
 import time
 import uuid
 
-import pytest
-
+from bench.measure import Result, ratios
 from shared.broker.postgres import PostgresBroker
 from shared.broker.rabbitmq import RabbitBroker
-from shared.db.migrate import upgrade
 from shared.messages import RunUnit, work_queue
 from tests import backends
 
@@ -73,7 +69,7 @@ class Subject:
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(target=consume, args=(url, prefix, theirs), daemon=True)
         self._process.start()
-        self._rates = []
+        self.rates = []
 
     def wait_until_ready(self):
         """Wait for the consumer."""
@@ -92,45 +88,43 @@ class Subject:
         while (elapsed := time.monotonic() - start) < PUBLISH_SECONDS:
             self._broker.publish(UNREAD_QUEUE, message(1))
             number += 1
-        self._rates.append(number / elapsed)
+        self.rates.append(number / elapsed)
         self._broker.purge(UNREAD_QUEUE)
 
-    def report(self):
-        """End the consumer and print the broker's line."""
+    def close(self):
+        """End the consumer; return the figures: medians and 99th percentiles, by name."""
         self._broker.publish(QUEUE, message(END))
         times = self._pipe.recv()
         self._process.join()
         self._broker.close()
-        columns = []
-        for each in zip(*times, strict=True):
-            ordered = sorted(nanoseconds / 1e6 for nanoseconds in each)
-            columns += [statistics.median(ordered), ordered[int(len(ordered) * 0.99)]]
-        figures = "".join(f"{value:>11.2f}" for value in columns)
-        print(f"{self.name:<12}{figures}{statistics.median(self._rates):>14.0f}")
+        figures = {}
+        for what, nanoseconds in zip(("received", "settled"), zip(*times, strict=True), strict=True):
+            ordered = sorted(number / 1e6 for number in nanoseconds)
+            figures[f"{self.name}, {what}, ms"] = round(statistics.median(ordered), 2)
+            figures[f"{self.name}, {what}, p99, ms"] = round(ordered[int(len(ordered) * 0.99)], 2)
+        return figures | {f"{self.name}, confirmed a second": round(statistics.median(self.rates))}
 
 
-def main():
-    """Measure both and print the table."""
+def compare(**urls):
+    """Measure the brokers of these URLs, the first by the second; the databases among them are migrated."""
     prefix = f"b{uuid.uuid4().hex[:12]}"
-    with contextlib.ExitStack() as stack:
-        urls = {"PostgreSQL": stack.enter_context(backends.fresh_database(stack.enter_context(backends.postgres())))}
-        upgrade(urls["PostgreSQL"])
-        try:
-            urls["RabbitMQ"] = stack.enter_context(backends.rabbitmq())
-            stack.callback(backends.remove_from_rabbitmq, urls["RabbitMQ"], prefix)
-        except pytest.skip.Exception as error:
-            print(error, file=sys.stderr)
-        subjects = [Subject(name, url, prefix) for name, url in urls.items()]
+    subjects = [Subject(name, url, prefix) for name, url in urls.items()]
+    for subject in subjects:
+        subject.wait_until_ready()
+    for _ in range(ROUNDS):
         for subject in subjects:
-            subject.wait_until_ready()
-        for _ in range(ROUNDS):
-            for subject in subjects:
-                subject.send_now_and_then()
-                subject.publish_without_pause()
-        print(f"{'milliseconds':<12}{'received':>11}{'p99':>11}{'settled':>11}{'p99':>11}{'confirmed/s':>14}")
-        for subject in subjects:
-            subject.report()
-
-
-if __name__ == "__main__":
-    main()
+            subject.send_now_and_then()
+            subject.publish_without_pause()
+    figures = {}
+    for subject in subjects:
+        figures |= subject.close()
+    for url in urls.values():
+        if url.startswith("amqp"):
+            backends.remove_from_rabbitmq(url, prefix)
+    above, below = subjects
+    return Result(
+        f"confirmed publications, one after another, {above.name} beside {below.name}",
+        ratios(above.rates, below.rates),
+        f"rate by {below.name}'s",
+        figures=figures,
+    )
