@@ -31,6 +31,9 @@ START_SECONDS = 120
 # It tells of each attempt to connect, in several lines with tracebacks, and here many are bound to fail.
 logging.getLogger("pika").setLevel(logging.CRITICAL)
 
+RABBITMQ_COMMANDS = "TEST_RABBITMQ_COMMANDS"
+"""The setting that names the folder of another version's commands."""
+
 # Debian's commands of the same names refuse to run as anyone but root and rabbitmq, and change the user to the latter.
 RABBITMQ_PLACES = "/usr/lib/rabbitmq/bin:/usr/local/sbin:/usr/local/bin:/opt/homebrew/sbin:/opt/rabbitmq/sbin"
 
@@ -93,14 +96,15 @@ def _execute(url: str, statement: str) -> None:
 @contextlib.contextmanager
 def rabbitmq() -> Iterator[str]:
     """Yield the URL of a RabbitMQ server, for tests that share it and use names of their own."""
+    chosen = os.environ.get(RABBITMQ_COMMANDS)  # who asks for a version means it for all tests
     if url := os.environ.get("TEST_BROKER_URL"):
         yield url
-    elif docker_answers():
+    elif not chosen and docker_answers():
         with container(RABBITMQ_IMAGE, 5672) as address:
             url = f"amqp://guest:guest@{address}/"
             eventually(lambda: rabbitmq_answers(url), seconds=START_SECONDS, what="RabbitMQ in its container")
             yield url
-    elif rabbitmq_answers(LOCAL_RABBITMQ):
+    elif not chosen and rabbitmq_answers(LOCAL_RABBITMQ):
         yield LOCAL_RABBITMQ
     else:
         with tempfile.TemporaryDirectory(prefix="bowerbird-tests-") as path, private_rabbitmq(Path(path)) as node:
@@ -114,6 +118,15 @@ def rabbitmq_answers(url: str) -> bool:
     except (pika.exceptions.AMQPError, OSError):
         return False
     return True
+
+
+def rabbitmq_version(url: str) -> str:
+    """Return the version that a server says it has."""
+    connection = pika.BlockingConnection(pika.URLParameters(url))
+    try:
+        return str(connection._impl.server_properties["version"])
+    finally:
+        connection.close()
 
 
 def remove_from_rabbitmq(url: str, prefix: str) -> None:
@@ -216,7 +229,7 @@ class RabbitNode:
 
     def _epmd_is_gone(self) -> bool:
         # It refuses to end while it still knows a node, which it does for a moment after the node is killed.
-        command = ["epmd", "-port", str(self._epmd_port), "-kill"]
+        command = [_epmd(), "-port", str(self._epmd_port), "-kill"]
         output = subprocess.run(command, capture_output=True, check=False, text=True).stdout
         return "not allowed" not in output
 
@@ -234,18 +247,29 @@ def private_rabbitmq(directory: Path) -> Iterator[RabbitNode]:
 
 @functools.cache
 def _rabbitmq_command(name: str) -> str:
-    chosen = os.environ.get("TEST_RABBITMQ_COMMANDS")
-    path = ":".join([*([chosen] if chosen else []), RABBITMQ_PLACES, os.environ["PATH"]])
-    found = shutil.which(name, path=path)
+    found = _rabbitmq_place(name)
     if found is None and os.geteuid() == 0 and shutil.which("apt-get"):
         subprocess.run(["apt-get", "install", "--yes", "--quiet", "rabbitmq-server"], check=False, capture_output=True)
-        found = shutil.which(name, path=path)
+        found = _rabbitmq_place(name)
     if found is None:
         unavailable(
             "RabbitMQ: set TEST_BROKER_URL, start Docker, or install the package rabbitmq-server "
             "(tests that stop the server need the package)"
         )
     return found
+
+
+def _rabbitmq_place(name: str) -> str | None:
+    if chosen := os.environ.get(RABBITMQ_COMMANDS):
+        if found := shutil.which(name, path=chosen):
+            return found
+        raise RuntimeError(f"{RABBITMQ_COMMANDS}={chosen} is no folder with the command {name}.")
+    return shutil.which(name, path=f"{RABBITMQ_PLACES}:{os.environ['PATH']}")
+
+
+def _epmd() -> str:
+    """Return the command of Erlang's port mapper: a chosen version may bring its own, and not every version does."""
+    return shutil.which("epmd", path=f"{os.environ.get(RABBITMQ_COMMANDS, '')}:{os.environ['PATH']}") or "epmd"
 
 
 def unavailable(what: str) -> None:

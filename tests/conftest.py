@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session, sessionmaker
@@ -12,6 +13,14 @@ from shared.db.migrate import upgrade
 from shared.settings import Settings
 
 from . import backends
+
+# No test fails because the machine has other work.
+hypothesis.settings.register_profile(
+    "untimed",
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.data_too_large],
+)
+hypothesis.settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")
@@ -55,7 +64,10 @@ def settings(database_url: str, tmp_path) -> Settings:
         tick_seconds=0.5,
         lease_seconds=3,
         retry_base_seconds=0.1,
+        retries="",
+        allowed_networks="127.0.0.0/8",  # where the tests' own servers are
         api_port=0,
+        api_validation="fail",
     )
 
 

@@ -7,9 +7,10 @@ from sqlalchemy.orm import Session
 
 from shared.db.models import Collection, Job, JobStatus, Task, TaskStatus, Unit, UnitStatus
 from shared.settings import Settings
-from shared.tasks import TASKS
 from shared.units import Assignment
 from shared.worker.context import Work
+
+PLAN: tuple[str, ...] = Settings.model_fields["job_tasks_plan"].default
 
 
 def make_collection(session: Session, source_id: str = "sample", **fields: Any) -> Collection:
@@ -21,7 +22,7 @@ def make_collection(session: Session, source_id: str = "sample", **fields: Any) 
     return collection
 
 
-def make_job(session: Session, collection: Collection, *, tasks: tuple[str, ...] = tuple(TASKS), **fields: Any) -> Job:
+def make_job(session: Session, collection: Collection, *, tasks: tuple[str, ...] = PLAN, **fields: Any) -> Job:
     """Insert a running job with planned tasks."""
     job = Job(collection_id=collection.id, **({"status": JobStatus.RUNNING} | fields))
     session.add(job)
@@ -30,6 +31,11 @@ def make_job(session: Session, collection: Collection, *, tasks: tuple[str, ...]
     session.flush()
     session.refresh(job)
     return job
+
+
+def make_unit(task: Task, number: int = 1, **fields: Any) -> Unit:
+    """Return a planned unit of a task, for the caller to insert."""
+    return Unit(task_id=task.id, job_id=task.job_id, type=task.type, number=number, **fields)
 
 
 def make_work(
@@ -50,6 +56,7 @@ def make_work(
     unit = Unit(
         task_id=task.id,
         job_id=job.id,
+        type=task_type,
         number=number,
         params=params or {},
         status=UnitStatus.RUNNING,

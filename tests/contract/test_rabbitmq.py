@@ -146,15 +146,26 @@ def test_what_was_declared_differently_is_an_error_of_configuration(amqp_url, ch
     remove_from_rabbitmq(amqp_url, prefix)
 
 
-def test_a_queue_deleted_under_its_consumer_is_an_error_of_configuration(broker, consume, channel, topology):
+def test_a_queue_deleted_under_its_consumer_is_made_again(broker, consume, channel, topology):
     consumer = consume()
     consumer.receive(0)
     channel.queue_delete(topology.queue(QUEUE))
-    with pytest.raises(ConfigurationError, match="no queue"):
-        eventually(lambda: consumer.receive(0.5))
+    eventually(lambda: consumer.receive(0.1) or consumer._epoch, what="the consumer knows")
+    broker.publish(QUEUE, make_message())
+    assert consumer.ack(eventually(lambda: consumer.receive(0.5)))
+
+
+def test_queues_and_exchanges_that_are_gone_are_made_again_for_a_message(broker, consume, channel, topology):
+    channel.exchange_delete(topology.tasks)
+    channel.queue_delete(topology.queue(QUEUE))
+    broker.publish(QUEUE, make_message())
+    consumer = consume()
+    assert consumer.ack(eventually(lambda: consumer.receive(0.5)))
+
+
+def test_a_queue_that_nobody_declares_is_an_error_of_configuration(broker):
     with pytest.raises(ConfigurationError, match="no queue takes"):
-        broker.publish(QUEUE, make_message())
-    broker.declare()
+        broker.publish("nobody.v1", make_message())
 
 
 # Staying connected

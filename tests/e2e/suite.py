@@ -14,6 +14,7 @@ from shared.db.models import Collection, JobStatus
 from shared.exports import Export
 from shared.jobs import announce_job, plan_job
 from shared.tasks import WORKER_SERVICES
+from tests import faults
 from tests.factories import make_collection
 from tests.waiting import eventually
 
@@ -24,22 +25,25 @@ SERVICES = ("scheduler", *WORKER_SERVICES)
 class Suite:
     """Starts, kills and asks; closes what it started."""
 
-    def __init__(self, settings, sessions, logs, root=ROOT):
+    def __init__(self, settings, sessions, logs, root=ROOT, *, declare=True):
         self.settings, self.sessions, self.logs, self.root = settings, sessions, logs, root
         self.processes = {}
         self.broker = open_broker(settings, settings.database_url)
-        self.broker.declare()
+        if declare:
+            self.broker.declare()
         logs.mkdir()
 
-    def start(self, *services, **overrides):
-        """Start services, all of the line by default."""
+    def start(self, *services, rules=(), place=None, **overrides):
+        """Start services, all of the line by default; with rules, with faults in them (see tests/faults.py)."""
+        through = ["tests.faults"] if rules else []
+        variables = faults.environment(place, *rules) if rules else {}
         settings = self.settings.model_copy(update=overrides)
         for service in services or SERVICES:
             with (self.logs / service).open("a") as log:
                 self.processes[service] = subprocess.Popen(
-                    [sys.executable, "-m", f"services.{service}"],
+                    [sys.executable, "-m", *through, f"services.{service}"],
                     cwd=self.root,
-                    env={**os.environ, **settings.environment()},
+                    env={**os.environ, **settings.environment(), **variables},
                     stdout=log,
                     stderr=log,
                 )
@@ -72,6 +76,10 @@ class Suite:
         announce_job(self.broker, job.id)
         return job.id
 
+    def announce(self, job_id):
+        """Tell the scheduler of a job."""
+        announce_job(self.broker, job_id)
+
     def job(self, job_id):
         """Return the job as everyone sees it."""
         with self.sessions() as session:
@@ -89,11 +97,18 @@ class Suite:
             return job if job.status == JobStatus.COMPLETED else None
 
         try:
-            return eventually(over, seconds=seconds, what=f"job {job_id} completed")
+            return self.eventually(over, f"job {job_id} completed", seconds=seconds)
+        except AssertionError:
+            print(self.job(job_id))
+            raise
+
+    def eventually(self, condition, what, seconds=120):
+        """Wait for a fact; print the logs if it does not come."""
+        try:
+            return eventually(condition, seconds=seconds, what=what)
         except AssertionError:
             for log in sorted(self.logs.iterdir()):
                 print(f"--- {log.name}\n{log.read_text()[-4000:]}")
-            print(self.job(job_id))
             raise
 
     def export(self, job):

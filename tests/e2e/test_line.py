@@ -55,7 +55,7 @@ def test_the_sample_becomes_downloads_in_every_format(suite):
     suite.start()
     job = suite.run(suite.add(PACKAGES))
     assert [(task.type, task.result) for task in job.tasks] == [
-        (task_type, "OK") for task_type in ("collect", "process", "export", "coverage", "flatten")
+        (task_type, "OK") for task_type in ("collect", "process", "check", "export", "coverage", "flatten")
     ]
     names = {file.name for file in job.files}
     assert {

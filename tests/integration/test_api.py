@@ -1,4 +1,4 @@
-"""The read API over HTTP: in the process with a test client, and as the real process."""
+"""Reading over HTTP: in the process with a test client, and as the real process."""
 
 import asyncio
 import contextlib
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, select, text
 from sqlalchemy.exc import IntegrityError
 from structlog.testing import CapturingLogger
 
@@ -27,10 +27,12 @@ from services.api import downloads, problems, routes, schemas
 from services.api.app import create_app
 from shared.db import connect
 from shared.db.migrate import downgrade, upgrade
-from shared.db.models import File, Unit
+from shared.db.models import DeadLetter, File, KeyScope
 from shared.exports import Export
+from shared.keys import create_key
 from tests import backends
-from tests.factories import make_collection, make_job
+from tests.collector import Collector
+from tests.factories import make_collection, make_job, make_unit
 from tests.waiting import eventually
 
 with warnings.catch_warnings():
@@ -46,7 +48,7 @@ CLOSED = "postgresql://nobody@127.0.0.1:1/none"
 
 def publish(session, settings, job, name, content, *, records=1):
     """Write a file where it should lie, with its row; return its path."""
-    unit = Unit(task_id=job.tasks[-1].id, job_id=job.id, number=job_files(session, job) + 1, status="COMPLETED")
+    unit = make_unit(job.tasks[-1], number=job_files(session, job) + 1, status="COMPLETED")
     session.add(unit)
     session.flush()
     digest = hashlib.sha256(content).hexdigest()
@@ -63,10 +65,27 @@ def job_files(session, job):
     return session.query(File).filter_by(job_id=job.id).count()
 
 
+def make_dead_letter(session, source_id="other"):
+    """Insert a job, far from the others, whose export gave up; its dead letter is the first."""
+    job = make_job(session, make_collection(session, source_id), tasks=("export",), id=900, status="COMPLETED")
+    (task,) = job.tasks
+    task.status, task.result = "COMPLETED", "FAILED"
+    unit = make_unit(task, status="COMPLETED", result="FAILED", error="no space left")
+    session.add(unit)
+    session.flush()
+    about = {"job_id": job.id, "task_id": task.id, "unit_id": unit.id, "attempts": 5}
+    letter = DeadLetter(kind="UNIT", queue="exporter.v1", key=f"unit {unit.id}", reason="no space left", **about)
+    letter.body, letter.body_bytes = b"{}", 2
+    session.add(letter)
+    session.flush()
+
+
 def make_published(session, settings, source_id="sample"):
     """Insert a public collection whose active job has two files; return the job."""
     collection = make_collection(session, source_id)
     job = make_job(session, collection, status="COMPLETED")
+    for task in job.tasks:
+        task.status, task.result = "COMPLETED", "OK"
     publish(session, settings, job, "full.jsonl.gz", CONTENT, records=2000)
     publish(session, settings, job, "2021.xlsx", b"not really a workbook")
     collection.active_job_id = job.id
@@ -126,7 +145,7 @@ def rels(response):
     [
         ("/", schemas.Landing),
         ("/collections", schemas.CollectionPage),
-        ("/collections/sample", schemas.CollectionResource),
+        ("/collections/sample", schemas.CollectionDetail),
         ("/collections/sample/downloads", schemas.DownloadList),
         ("/jobs", schemas.JobPage),
         ("/jobs/1", schemas.JobResource),
@@ -144,9 +163,10 @@ def test_what_is_answered_is_what_is_documented(client, published, path, model):
 
 @pytest.mark.parametrize("path", ["/", "/collections", "/collections/sample", "/jobs", "/jobs/1", "/health/ready"])
 def test_head_answers_as_get_does_without_the_body(client, published, path):
-    got, asked = client.get(path), client.head(path)
+    plain = {"Accept-Encoding": "identity"}
+    got, asked = client.get(path, headers=plain), client.head(path, headers=plain)
     assert (asked.status_code, asked.content) == (200, b"")
-    ignored = {"x-request-id"}
+    ignored = {"x-request-id", "ratelimit"}
     assert {k: v for k, v in asked.headers.items() if k not in ignored} == {
         k: v for k, v in got.headers.items() if k not in ignored
     }
@@ -162,8 +182,11 @@ def test_every_link_of_every_answer_leads_somewhere(client, published):
         href = left.pop()
         seen.add(href)
         response = client.get(href)
+        if href.endswith("/execution"):  # to be posted to
+            assert response.status_code == 405
+            continue
         assert response.status_code == 200, href
-        examples = href.endswith("/openapi.json")  # of elsewhere
+        examples = href.endswith(("/openapi.json", "/api"))  # of elsewhere
         left |= set() if examples else set(re.findall(r'"href":"([^"]+)"', response.text)) - seen
     assert {url.removeprefix("http://testserver") for url in seen} >= {
         "/collections/sample",
@@ -208,7 +231,8 @@ def test_pages_are_followed_by_their_next_links_to_the_end(client, sessions):
         pages = [client.get(path, params={"limit": 2})]
         while "next" in rels(pages[-1]):
             pages.append(follow(client, pages[-1]))
-        assert [[item["id"] for item in page.json()["items"]] for page in pages] == expected
+        items = [page.json()[path.strip("/") if path == "/jobs" else "items"] for page in pages]
+        assert [[item["id"] for item in page] for page in items] == expected
 
 
 def test_a_page_that_holds_exactly_the_rest_has_no_next_link(client, sessions):
@@ -234,15 +258,16 @@ def test_jobs_are_filtered_and_the_next_link_keeps_the_filters(client, sessions)
         for name in ("a", "b"):
             collection = make_collection(session, name)
             for _ in range(2):
-                make_job(session, collection, status="COMPLETED")
+                job = make_job(session, collection, tasks=("collect",), status="COMPLETED")
+                job.tasks[0].status, job.tasks[0].result = "COMPLETED", "OK"
             make_job(session, collection)
-    first = client.get("/jobs?collection=a&status=COMPLETED&limit=1")
-    assert [item["id"] for item in first.json()["items"]] == [2]
+    first = client.get("/jobs?collection=a&status=successful&limit=1")
+    assert [item["id"] for item in first.json()["jobs"]] == [2]
     second = follow(client, first)
-    assert [item["id"] for item in second.json()["items"]] == [1]
+    assert [item["id"] for item in second.json()["jobs"]] == [1]
     assert "next" not in rels(second)
-    assert [item["id"] for item in client.get("/jobs?collection=1&status=RUNNING").json()["items"]] == [3]
-    assert client.get("/jobs?collection=nobody").json()["items"] == []
+    assert [item["id"] for item in client.get("/jobs?collection=1&status=running").json()["jobs"]] == [3]
+    assert client.get("/jobs?collection=nobody").json()["jobs"] == []
 
 
 @pytest.mark.parametrize(
@@ -286,7 +311,7 @@ def test_what_is_not_public_is_answered_like_what_does_not_exist(client, session
         assert answer(path.format(job.collection_id)) == answer(path.format(4711))
     assert answer(f"/jobs/{job.id}") == answer("/jobs/4711")
     for path in ("/collections", "/jobs", "/jobs?collection=hidden", f"/jobs?collection={job.collection_id}"):
-        assert client.get(path).json()["items"] == []
+        assert client.get(path).json()["jobs" if path.startswith("/jobs") else "items"] == []
 
 
 def test_the_public_is_never_shown_what_the_collector_reads(client, sessions):
@@ -371,6 +396,7 @@ def test_other_sites_may_read(client, published):
 # Downloads
 
 FULL = "/collections/sample/downloads/full.jsonl.gz"
+FULL_ROUTE = "/collections/{ref}/downloads/{name}"
 
 
 def test_the_list_of_downloads_says_all_about_each_file(client, published):
@@ -409,7 +435,7 @@ def test_a_file_is_downloaded_whole(client, published, ref):
 def test_head_of_a_file_has_the_headers_of_its_download(client, published):
     got, asked = client.get(FULL), client.head(FULL)
     assert (asked.status_code, asked.content) == (200, b"")
-    ignored = {"x-request-id"}
+    ignored = {"x-request-id", "ratelimit"}
     assert {k: v for k, v in asked.headers.items() if k not in ignored} == {
         k: v for k, v in got.headers.items() if k not in ignored
     }
@@ -496,6 +522,52 @@ def test_only_the_active_jobs_files_can_be_downloaded(client, published, session
         collection.active_job_id = new.id
     assert client.get("/collections/other/downloads/2020.xlsx").content == b"new"
     check_problem(client.get("/collections/other/downloads/full.xlsx"), 404)
+
+
+def make_again(sessions, settings, job_id, content, place):
+    """Let the active job have made a file again, which is published and not under its name yet."""
+    with sessions.begin() as session:
+        old = session.scalars(select(File).where(File.job_id == job_id, File.name == "full.jsonl.gz")).one()
+        session.delete(old)
+        session.flush()
+        digest = hashlib.sha256(content).hexdigest()
+        values = {"size": len(content), "records": 1, "sha256": digest, "place": place}
+        session.add(File(job_id=job_id, unit_id=old.unit_id, name=old.name, **values))
+    export = Export(settings.exports, "sample", job_id)
+    (export.directory / place).mkdir()
+    (export.directory / place / "full.jsonl.gz").write_bytes(content)
+    return export
+
+
+def test_a_file_is_found_where_it_was_made_and_then_under_its_name(client, published, sessions, settings):
+    newer = CONTENT[::-1]
+    export = make_again(sessions, settings, published, newer, ".made-1-2")
+    assert client.get(FULL).content == newer
+    (export.directory / ".made-1-2" / "full.jsonl.gz").replace(export.path("full.jsonl.gz"))
+    assert client.get(FULL).content == newer
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_a_file_that_is_replaced_while_it_is_opened_is_the_newer_one_whole(
+    client, published, sessions, settings, monkeypatch, gone
+):
+    """Of the same size, so that nothing else could tell. ``gone``: the older one is away already."""
+    newer = CONTENT[::-1]
+    open_published = downloads.open_published
+
+    def replace(asked):
+        monkeypatch.setattr(downloads, "open_published", open_published)
+        export = make_again(sessions, settings, published, newer, ".made-1-2")
+        if gone:
+            export.path("full.jsonl.gz").unlink()
+        else:
+            (export.directory / ".made-1-2" / "full.jsonl.gz").replace(export.path("full.jsonl.gz"))
+        return open_published(asked)
+
+    monkeypatch.setattr(downloads, "open_published", replace)
+    response = client.get(FULL)
+    assert response.content == newer
+    assert response.headers["ETag"] == f'"{hashlib.sha256(newer).hexdigest()}"'
 
 
 @pytest.mark.parametrize("damage", ["missing", "shorter", "directory"])
@@ -700,6 +772,61 @@ def execute(url, statement):
         cursor.execute(statement)
 
 
+# Metrics
+
+
+def metric(client, name, **labels):
+    """Return a metric's value; None if there is none."""
+    wanted = ",".join(f'{label}="{value}"' for label, value in sorted(labels.items()))
+    found = re.findall(
+        rf"^{name}{re.escape('{' + wanted + '}') if wanted else ''} (\S+)$", scrape(client), re.MULTILINE
+    )
+    return float(found[0]) if found else None
+
+
+def scrape(client):
+    answer = client.get("/metrics")
+    assert answer.status_code == 200
+    assert answer.headers["Content-Type"].startswith("text/plain")
+    return answer.text
+
+
+def test_requests_are_counted_by_route_and_status_never_by_what_the_client_made_up(client, published):
+    for path in ("/jobs/1", "/jobs/2", "/jobs/999", "/nothing/here", "/nothing/else"):
+        client.get(path)
+    client.request("BREW", "/jobs/1")
+    name, route = "bowerbird_api_requests_total", "/jobs/{job_id}"
+    assert metric(client, name, method="GET", route=route, status=200) == 1
+    assert metric(client, name, method="GET", route=route, status=404) == 2
+    assert metric(client, name, method="GET", route="other", status=404) == 2
+    assert metric(client, "bowerbird_api_request_duration_seconds_count", route=route) >= 3
+    assert "nothing" not in scrape(client)
+    assert "BREW" not in scrape(client)
+
+
+def test_the_bytes_of_downloads_are_counted_as_they_were_sent(client, published):
+    client.get(FULL)
+    client.get(FULL, headers={"Range": "bytes=0-9"})
+    client.head(FULL)
+    assert metric(client, "bowerbird_api_downloaded_bytes_total") == len(CONTENT) + 10
+    assert metric(client, "bowerbird_api_request_duration_seconds_count", route=FULL_ROUTE) is None
+
+
+def test_a_request_that_fails_is_counted_as_the_client_saw_it(client, published, monkeypatch):
+    monkeypatch.setattr(routes.views, "get_job", lambda *_: 1 / 0)
+    assert client.get("/jobs/1").status_code == 500
+    assert metric(client, "bowerbird_api_requests_total", method="GET", route="/jobs/{job_id}", status=500) == 1
+
+
+def test_the_framework_sends_nothing_of_its_own_accord(settings, database_url, monkeypatch):
+    with Collector() as collector:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
+        with TestClient(create_app(settings, database_url)) as client:
+            assert client.get("/health/ready").status_code == 200
+            assert client.head("/metrics").text == ""
+    assert collector.bodies == []
+
+
 # The process
 
 
@@ -772,7 +899,7 @@ def test_the_process_says_where_it_listens_and_ends_well_when_asked_to(process, 
     service = process()
     url = service.address()
     answer = curl([f"{url}/jobs"], tmp_path)
-    assert json.loads(answer.stdout)["items"][0]["links"][0]["href"] == f"{url}/jobs/1"
+    assert json.loads(answer.stdout)["jobs"][0]["links"][0]["href"] == f"{url}/jobs/1"
     head = curl(["-I", f"{url}{FULL}"], tmp_path)
     assert f"content-length: {len(CONTENT)}" in head.stdout
     assert service.stop(number) == 0
@@ -837,12 +964,26 @@ def examples():
     return re.findall(r"`(curl [^`]+)`", (ROOT / "docs" / "api.md").read_text())
 
 
+def method_of(arguments):
+    """Return the method that curl uses."""
+    if "-X" in arguments:
+        return arguments[arguments.index("-X") + 1]
+    return "HEAD" if "-I" in arguments else "POST" if "--json" in arguments else "GET"
+
+
 def test_the_page_shows_every_endpoint_with_an_example(client):
-    shown = [shlex.split(command)[-1].removeprefix("http://127.0.0.1:8080").partition("?")[0] for command in examples()]
-    patterns = {
-        path: re.compile(re.sub(r"\{\w+\}", "[^/]+", path)) for path in [*client.get("/openapi.json").json()["paths"]]
-    }
-    missing = [path for path, pattern in patterns.items() if not any(pattern.fullmatch(path) for path in shown)]
+    commands = [shlex.split(command) for command in examples()]
+    shown = [
+        f"{method_of(command)} {command[-1].removeprefix('http://127.0.0.1:8080').partition('?')[0]}"
+        for command in commands
+    ]
+    operations = [
+        f"{method.upper()} {path}"
+        for path, methods in client.get("/openapi.json").json()["paths"].items()
+        for method in methods
+    ]
+    patterns = {operation: re.compile(re.sub(r"\{\w+\}", "[0-9a-z_.]+", operation)) for operation in operations}
+    missing = [operation for operation, pattern in patterns.items() if not any(map(pattern.fullmatch, shown))]
     assert missing == []
 
 
@@ -850,10 +991,29 @@ def test_every_example_of_the_page_works(process, sessions, settings, tmp_path):
     with sessions.begin() as session:
         job = make_published(session, settings)
         publish(session, settings, job, "full.csv.tar.gz", CONTENT)
+        make_dead_letter(session)
+        _, key = create_key(session, "me", scope=KeyScope.ADMIN, actor="ada")
     url = process().address()
-    assert len(examples()) >= 10
+    assert len(examples()) >= 30
     for command in examples():
-        _, *arguments = shlex.split(command.replace("http://127.0.0.1:8080", url))
+        _, *arguments = shlex.split(command.replace("http://127.0.0.1:8080", url).replace("$KEY", key))
         result = curl(["--fail", *arguments], tmp_path)
         assert result.returncode == 0, (command, result.stderr)
     assert (tmp_path / "sample_full.jsonl.gz").read_bytes() == CONTENT
+
+
+# Languages
+
+
+def test_texts_are_in_the_language_asked_for_and_next_links_keep_it(client, sessions):
+    with sessions.begin() as session:
+        for name in ("a", "b"):
+            make_collection(session, name, title="Contracts", translations={"es": {"title": "Contratos"}})
+    page = client.get("/collections?limit=1&language=es")
+    assert page.json()["items"][0]["title"] == "Contratos"
+    assert "translations" not in page.json()["items"][0]
+    assert client.get(rels(page)["next"]).json()["items"][0]["title"] == "Contratos"
+    assert client.get("/collections/a?language=es").json()["title"] == "Contratos"
+    assert client.get("/collections/a?language=xx").json()["title"] == "Contracts"
+    assert client.get("/collections/a").json()["title"] == "Contracts"
+    check_problem(client.get(f"/collections/a?language={'x' * 99}"), 400)

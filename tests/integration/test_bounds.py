@@ -11,23 +11,41 @@ from types import SimpleNamespace
 import pytest
 from sqlalchemy import select
 
-from services.collector.download import MAX_REDIRECTS
+from services.api.bodies import MAX_REQUEST_BYTES
+from services.api.idempotency import KEPT_FOR
+from services.api.server import MAX_HEAD_BYTES
+from services.collector.formats import MAX_EXTENSIONS
 from services.collector.handlers import collect
+from services.collector.scrapyd import MAX_CRAWLS
+from services.collector.scrapylog import (
+    KEPT_MESSAGES,
+    MAX_DICT_BYTES,
+    MAX_ITEM_BYTES,
+    MAX_LINE_BYTES,
+    MAX_MESSAGE_BYTES,
+)
 from services.collector.sources import BOMB_RATIO, GZIP_LAYERS, HARMLESS_BYTES
 from services.exporter.handlers import export
 from services.flattener.handlers import flatten
-from services.flattener.tables import MAX_CELL_BYTES, MAX_COLUMNS, MAX_ROWS
+from services.flattener.rows import MAX_DEPTH
+from services.flattener.tables import MAX_COLUMNS, MAX_ROWS
+from services.flattener.workbook import MAX_CELL
 from services.processor.handlers import coverage, process
+from services.processor.quality import tally
+from services.processor.quality.inspector import PREFIXES
 from services.scheduler.managers import MAX_UNITS
 from services.scheduler.managers.collect import Collect
 from services.scheduler.scheduler import Scheduler
-from shared import units
+from shared import filing, units
 from shared.broker import DELIVERY_LIMIT, REASON_CHARACTERS, open_broker
 from shared.db.models import Job, Task, TaskNote, Unit
 from shared.errors import PermanentError, TemporaryError
 from shared.jobs import plan_job
 from shared.logging import MAX_VALUE_CHARACTERS
 from shared.messages import MAX_BODY_BYTES
+from shared.outbound import MAX_REDIRECTS
+from shared.own_schema import MAX_SCHEMA_BYTES
+from shared.peers import MAX_ANSWER_BYTES, PATIENCE
 from shared.settings import Settings
 from shared.supervisor import MAX_LOG_BYTES
 from shared.worker import context
@@ -63,10 +81,14 @@ class Line:
             self.run(task_type)
 
     def lines(self):
-        return gzip.decompress(self.export.path("full.jsonl.gz").read_bytes()).decode().splitlines()
+        return gzip.decompress(self.made("full.jsonl.gz").read_bytes()).decode().splitlines()
+
+    def made(self, name):
+        with self.sessions() as session:
+            return filing.current_path(session, self.export, name)
 
     def csv(self):
-        with tarfile.open(self.export.path("full.csv.tar.gz")) as archive:
+        with tarfile.open(self.made("full.csv.tar.gz")) as archive:
             names = [name for name in archive.getnames() if name.endswith(".csv")]
             return {name.rpartition("/")[2]: archive.extractfile(name).read().decode() for name in names}
 
@@ -115,7 +137,7 @@ def test_what_was_mended_or_cut_is_told(line):
 def test_a_text_too_long_for_excel_is_cut_there_alone_and_told(line):
     long = line(f'{{"id":1,"a":"{LONG}"}}')
     long.run_all()
-    assert "1 cells were cut to 32,767 bytes" in "".join(long.notes())
+    assert "1 cells were cut to 32,767 characters" in "".join(long.notes())
 
 
 @pytest.mark.parametrize("literal", ["NaN", "Infinity", "-Infinity", "nan"])
@@ -141,9 +163,18 @@ def test_deeper_records_are_exported_and_refused_by_name_where_tools_cannot_read
     for task_type in ("collect", "process", "export"):
         one.run(task_type)
     assert one.lines() == [deep(levels)]
-    for task_type in ("coverage", "flatten"):
-        with pytest.raises(PermanentError, match=r"full\.jsonl\.gz, line 1.*127 levels"):
-            one.run(task_type)
+    with pytest.raises(PermanentError, match=r"full\.jsonl\.gz, line 1.*127 levels"):
+        one.run("coverage")
+    one.run("flatten")
+    assert one.csv()["main.csv"].splitlines()[1] == f"1,{'[' * levels}1{']' * levels}"
+
+
+def test_objects_nested_deeper_than_a_name_of_a_column_can_tell_are_refused_by_name(line):
+    one = line('{"a":' * 128 + "1" + "}" * 128)
+    for task_type in ("collect", "process", "export"):
+        one.run(task_type)
+    with pytest.raises(PermanentError, match=r"full\.jsonl\.gz, line 1.*127 levels"):
+        one.run("flatten")
 
 
 @pytest.mark.parametrize("levels", [1_000, 100_000])
@@ -267,6 +298,30 @@ def test_a_log_line_stays_short_whatever_it_is_given():
         ("BOMB_RATIO", f"{BOMB_RATIO} times its size, over {HARMLESS_BYTES >> 30} GiB"),
         ("GZIP_LAYERS", f"{GZIP_LAYERS} of gzip"),
         ("MAX_REDIRECTS", str(MAX_REDIRECTS)),
+        ("BOWERBIRD_API_CONNECTIONS", str(Settings().api_connections)),
+        ("BOWERBIRD_API_REQUEST_SECONDS", f"{Settings().api_request_seconds:g} s"),
+        ("BOWERBIRD_API_STALL_SECONDS", f"{Settings().api_stall_seconds:g} s"),
+        ("MAX_SCHEMA_BYTES", f"{MAX_SCHEMA_BYTES >> 20} MiB"),
+        ("`EXAMPLES`, `SHOWN_CHARACTERS`", f"{tally.EXAMPLES}, of {tally.SHOWN_CHARACTERS} characters each"),
+        ("`PREFIXES`", f"{PREFIXES:,}"),
+        ("MAX_EXTENSIONS", f"{MAX_EXTENSIONS}"),
+        ("MAX_HEAD_BYTES", f"{MAX_HEAD_BYTES >> 10} KiB"),
+        ("MAX_REQUEST_BYTES", f"{MAX_REQUEST_BYTES >> 10} KiB"),
+        ("KEPT_FOR", f"{KEPT_FOR.days} day"),
+        ("BOWERBIRD_UNIT_MEMORY_BYTES", "none" if Settings().unit_memory_bytes == 0 else "a limit"),
+        ("BOWERBIRD_UNIT_TIMEOUT_SECONDS", "none" if Settings().unit_timeout_seconds == 0 else "a limit"),
+        ("BOWERBIRD_LEASE_SECONDS", "a lease"),
+        ("REPUBLISH_CAP", f"{units.REPUBLISH_CAP.total_seconds() / 3600:g} h"),
+        ("`MAX_ANSWER_BYTES`, `PATIENCE`", f"{MAX_ANSWER_BYTES >> 20} MiB; {PATIENCE} times"),
+        (
+            "`MAX_LINE_BYTES`, `MAX_MESSAGE_BYTES`, `MAX_ITEM_BYTES`, `MAX_DICT_BYTES`",
+            (
+                f"{MAX_LINE_BYTES >> 10} KiB, {MAX_MESSAGE_BYTES:,} bytes, {MAX_ITEM_BYTES >> 10} KiB, "
+                f"{MAX_DICT_BYTES >> 20} MiB"
+            ),
+        ),
+        ("KEPT_MESSAGES", f"{KEPT_MESSAGES} notes"),
+        ("MAX_CRAWLS", str(MAX_CRAWLS)),
         ("BOWERBIRD_MAX_RECORD_BYTES", f"{Settings().max_record_bytes >> 20} MiB"),
         ("MAX_UNITS", f"{MAX_UNITS:,}"),
         ("MAX_NOTES", f"{context.MAX_NOTES:,}"),
@@ -282,10 +337,18 @@ def test_a_log_line_stays_short_whatever_it_is_given():
         ("REASON_CHARACTERS", f"{REASON_CHARACTERS:,} characters"),
         ("MAX_VALUE_CHARACTERS", f"{MAX_VALUE_CHARACTERS:,} characters"),
         ("MAX_LOG_BYTES", f"{MAX_LOG_BYTES >> 20} MiB"),
-        ("BOWERBIRD_MAX_ATTEMPTS", str(Settings().max_attempts)),
+        (
+            "`BOWERBIRD_MAX_ATTEMPTS`, `BOWERBIRD_RETRIES`",
+            "{}; `collect` {}, `flatten` {}".format(
+                *(Settings().retry_policy(task_type).attempts for task_type in ("process", "collect", "flatten"))
+            ),
+        ),
         ("DELIVERY_LIMIT", str(DELIVERY_LIMIT)),
         ("BOWERBIRD_RETRY_CAP_SECONDS", f"{Settings().retry_cap_seconds / 3600:g} h"),
-        ("Excel |", f"{MAX_ROWS:,} rows, {MAX_COLUMNS:,} columns, {MAX_CELL_BYTES:,} bytes"),
+        ("MAX_DEPTH", f"{MAX_DEPTH} levels"),
+        ("Excel |", f"{MAX_ROWS:,} rows, {MAX_COLUMNS:,} columns, {MAX_CELL:,} characters"),
+        ("BOWERBIRD_FLATTEN_SHARE_BYTES", f"{Settings().flatten_share_bytes >> 20} MiB"),
+        ("BOWERBIRD_EXPORT_SHARE_BYTES", f"{Settings().export_share_bytes >> 30} GiB"),
         ("BOWERBIRD_XLSX_MAX_BYTES", f"{Settings().xlsx_max_bytes >> 30} GiB"),
     ],
 )

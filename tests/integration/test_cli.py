@@ -7,19 +7,18 @@ import signal
 import subprocess
 import sys
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psycopg2
 import pytest
 from rich.console import Console
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.exc import OperationalError
-from typer.testing import CliRunner
 
+from shared import errands, units
 from shared.broker import open_broker
 from shared.cli import watch
-from shared.cli.app import app
 from shared.cli.demo import problems_of
 from shared.cli.errors import CommandError
 from shared.cli.line import Line
@@ -34,7 +33,6 @@ from shared.db.models import (
     Result,
     Task,
     TaskStatus,
-    Unit,
     UnitStatus,
 )
 from shared.dead_letters import record_message
@@ -42,35 +40,12 @@ from shared.exports import Export
 from shared.logging import mask
 from shared.messages import EVENTS_QUEUE, JobPlanned
 from shared.sample import facts
-from shared.settings import PREFIX
 from shared.supervisor import SERVICES, SupervisorLock, answers
 from tests import backends
-from tests.factories import make_collection, make_job
+from tests.factories import make_collection, make_job, make_unit
 from tests.waiting import eventually
 
 BOWERBIRD = [sys.executable, "-c", "from shared.cli import main; main()"]
-
-
-@pytest.fixture
-def environment(settings, monkeypatch):
-    """The test's settings as this process's environment; returned for others."""
-    for name in [name for name in os.environ if name.startswith(PREFIX)]:
-        monkeypatch.delenv(name)
-    for name, value in settings.environment().items():
-        monkeypatch.setenv(name, value)
-    return dict(os.environ)
-
-
-@pytest.fixture
-def call(environment, sessions):
-    """Run a command in this process, on empty tables."""
-
-    def run(*arguments, status=0):
-        result = CliRunner().invoke(app, [str(argument) for argument in arguments])
-        assert result.exit_code == status, result.output
-        return result
-
-    return run
 
 
 @pytest.fixture
@@ -88,7 +63,12 @@ def published(sessions, settings, source_id="sample"):
         job = make_job(session, collection, tasks=("export",), status=JobStatus.COMPLETED, start=now, end=now)
         (task,) = job.tasks
         task.status, task.result, task.start, task.end = TaskStatus.COMPLETED, Result.OK, now, now
-        unit = Unit(task_id=task.id, job_id=job.id, number=1, status=UnitStatus.COMPLETED, result=Result.OK, attempt=1)
+        unit = make_unit(
+            task,
+            status=UnitStatus.COMPLETED,
+            result=Result.OK,
+            attempt=1,
+        )
         session.add(unit)
         session.flush()
         session.add(
@@ -127,6 +107,50 @@ def test_a_collection_is_added_with_everything_that_was_said_about_it(call, sour
     assert {key: view[key] for key in expected} == expected
     assert [row["source_id"] for row in json.loads(call("collections", "--json").stdout)] == ["moldova"]
     assert "moldova" in call("collections").stdout
+
+
+def test_backends_are_chosen_shown_and_refused_when_they_do_not_go_together(call, sessions):
+    three = ("collect:scrapyd", "process:kingfisher-process", "export:kingfisher-process")
+    options = [part for entry in three for part in ("--backend", entry)]
+    view = json.loads(call("add", "moldova", "--spider", "md", *options, "--json").stdout)
+    assert view["backends"] == dict(entry.split(":") for entry in three)
+    assert (view["source"], view["options"]) == ("", {"spider": "md"})
+    shown = json.loads(call("backends", "moldova", "--json").stdout)
+    assert shown == view["backends"] | {"check": "native", "coverage": "native", "flatten": "native"}
+    assert "scrapyd" in call("backends", "moldova").stdout
+
+    refused = call("backends", "moldova", "export:native", status=2)
+    assert "Choose backends that go together" in refused.stderr
+    assert "no backend 'x'" in call("backends", "moldova", "collect:x", status=2).stderr
+    assert "no task pelican" in call("backends", "moldova", "pelican:pelican", status=2).stderr
+    assert "TASK:BACKEND" in call("backends", "moldova", "scrapyd", status=2).stderr
+    assert json.loads(call("backends", "moldova", "--json").stdout) == shown, "nothing of it was kept"
+
+    assert set(json.loads(call("backends", "moldova", "native", "--json").stdout).values()) == {"native"}
+    with sessions() as session:
+        (audit,) = session.scalars(select(Audit).where(Audit.action == "backends"))
+    assert audit.details["before"]["collect"] == "scrapyd"
+
+
+def test_a_plan_may_say_who_does_what(call):
+    plan = "collect:scrapyd, process:kingfisher-process"
+    view = json.loads(call("add", "moldova", "--plan", plan, "--json").stdout)
+    assert view["tasks_plan"] == ["collect", "process"]
+    assert view["backends"] == {"collect": "scrapyd", "process": "kingfisher-process"}
+
+
+def test_a_collection_that_we_collect_needs_a_source(call):
+    assert "Say what to collect" in call("add", "moldova", status=2).stderr
+
+
+def test_what_other_systems_have_yet_to_be_told_is_in_the_status(call, sessions):
+    with sessions.begin() as session:
+        for delay in (timedelta(0), timedelta(hours=1)):
+            what = {"job_id": 7, "source_id": "moldova", "params": {}, "delay": delay}
+            errands.plan(session, "collect", "scrapyd", "stop", **what)
+    (errand,) = json.loads(call("status", "--json").stdout)["errands"]
+    assert (errand["backend"], errand["action"], errand["job_id"]) == ("scrapyd", "stop", 7)
+    assert "To stop at scrapyd: moldova, job 7" in call("status").stdout
 
 
 def test_a_private_collection_is_only_what_was_asked_for(call, source):
@@ -197,7 +221,7 @@ def test_a_job_is_shown_with_what_went_wrong(call, sessions):
     with sessions.begin() as session:
         task = session.query(Task).filter_by(job_id=job_id, type="collect").one()
         error = {"error": "broken", "traceback": "Traceback: it"}
-        session.add(Unit(task_id=task.id, job_id=job_id, number=1, attempt=5, **error))
+        session.add(make_unit(task, attempt=5, **error))
     text = call("job", job_id).stdout
     assert "/data/x.json, byte 17: no JSON" in text
     assert "collect, unit 1, attempt 5: broken" in text
@@ -247,7 +271,7 @@ def dead(sessions, settings):
         export.status, export.result, flatten.result = TaskStatus.COMPLETED, Result.FAILED, Result.SKIPPED
         flatten.status = TaskStatus.COMPLETED
         for number in (1, 2):
-            unit = Unit(task_id=export.id, job_id=job.id, number=number, attempt=5)
+            unit = make_unit(export, number=number, attempt=5)
             unit.status, unit.result = UnitStatus.COMPLETED, Result.FAILED
             session.add(unit)
             session.flush()
@@ -355,7 +379,7 @@ def test_a_paused_queue_is_shown_and_what_waits_is_published_when_it_is_resumed(
     }
     assert "Paused: queue exporter.v1" in call("status").stdout
     waiting_unit(sessions)
-    assert json.loads(call("resume", "queue", "exporter.v1", "--json").stdout)["published"] == 1
+    assert json.loads(call("resume", "queue", "exporter.v1", "--json").stdout)["changed"]
     assert json.loads(call("status", "--json").stdout)["queues"]["exporter.v1"]["ready"] == 1
     assert "collector, processor, exporter" in call("pause", "queue", "nowhere", status=2).stderr
 
@@ -364,11 +388,16 @@ def waiting_unit(sessions):
     with sessions.begin() as session:
         job = make_job(session, make_collection(session), tasks=("export",))
         job.tasks[0].status = TaskStatus.RUNNING
-        session.add(Unit(task_id=job.tasks[0].id, job_id=job.id, number=1))
+        unit = make_unit(job.tasks[0])
+        session.add(unit)
+        session.flush()
+        return unit.id
 
 
 def test_messages_of_waiting_work_are_published_again_after_a_preview(call, sessions):
-    waiting_unit(sessions)
+    unit_id = waiting_unit(sessions)
+    with sessions.begin() as session:
+        units.mark_queued(session, [unit_id])  # and then its message is lost
     arguments = ("replay", "--queue", "exporter", "--job", "1", "--since", "1h")
     assert call(*arguments, "--dry-run").stdout == "Would publish 1 message.\n"
     assert json.loads(call(*arguments, "--json").stdout) == {"messages": 1, "published": True}
@@ -504,12 +533,19 @@ def test_a_job_is_drawn_with_how_far_each_task_is_and_what_went_wrong(sessions):
         collect.status, export.status = TaskStatus.RUNNING, TaskStatus.RUNNING
         progress = {"done": 1500, "total": 3000, "of": "records"}
         waiting = {"error": "HTTP 503", "attempt": 2}
-        session.add(Unit(task_id=collect.id, job_id=job.id, number=1, status=UnitStatus.RUNNING, progress=progress))
-        session.add(Unit(task_id=export.id, job_id=job.id, number=1, status=UnitStatus.QUEUED, **waiting))
+        session.add(
+            make_unit(
+                collect,
+                status=UnitStatus.RUNNING,
+                progress=progress,
+                progress_since=func.now() - timedelta(minutes=5),
+            )
+        )
+        session.add(make_unit(export, status=UnitStatus.QUEUED, **waiting))
     console = Console(width=100, file=io.StringIO())
     console.print(watch.job_table(watch.read_job(sessions, job.id)))
     text = console.file.getvalue()
-    assert "1,500 of 3,000 records" in text
+    assert "1,500 of 3,000 records  5.0/s, 5 min 00 s left" in text
     assert "export: attempt 2 failed, trying again: HTTP 503" in text
 
 
@@ -640,7 +676,40 @@ def test_a_job_is_cancelled_and_restarted_by_name_of_who_asked(call, source, ses
     assert f"Job {job_id} of sample goes on from collect" in restarted.stdout
     with sessions() as session:
         assert [row.action for row in session.scalars(select(Audit).order_by(Audit.id))] == [
+            "collection add",
+            "run",
             "job cancel",
             "job restart",
         ]
     assert "because collect is not OK" in call("job", "restart", job_id, "--from", "process", status=1).stderr
+
+
+def test_one_task_is_restarted_by_name_of_who_asked_and_refusals_say_what_to_do(call, source, sessions):
+    call("add", "sample", source)
+    job_id = json.loads(call("run", "sample", "--json").stdout)["id"]
+    assert "has not come to collect yet" in call("task", "restart", job_id, "collect", status=1).stderr
+    call("job", "cancel", job_id)
+    refused = call("task", "restart", job_id, "flatten", status=1).stderr
+    begin = f"Begin there: bowerbird job restart {job_id} --from collect"
+    assert f"flatten reads what collect makes, which is not OK. {begin}" in refused
+    assert (
+        "collect has no unit that failed"
+        in call("task", "restart", job_id, "collect", "--only", "failed", status=1).stderr
+    )
+    restarted = call("task", "restart", job_id, "collect")
+    assert f"Job {job_id} of sample does collect again.  Follow it" in restarted.stdout
+    with sessions() as session:
+        last = session.scalars(select(Audit).order_by(Audit.id.desc())).first()
+    assert (last.action, last.job_id, last.details) == ("task restart", job_id, {"task": "collect"})
+
+
+# Sources that lead inside
+
+
+@pytest.mark.parametrize("arguments", [["publish"], ["add", "inside"], ["edit", "sample", "--yes", "--source"]])
+def test_a_source_that_plainly_leads_inside_is_refused_before_anything_is_done(call, sessions, arguments):
+    published(sessions, None)
+    result = call(*arguments, "http://u:sesame@10.0.0.1/data.json", status=2)
+    assert "10.0.0.1: it is a private address" in result.output
+    assert "BOWERBIRD_ALLOWED_NETWORKS=10.0.0.1" in result.output
+    assert "sesame" not in result.output

@@ -1,6 +1,7 @@
 """The list of what was given up: nothing is missing, nothing is on it twice, all of it can be tried again."""
 
 import json
+from datetime import timedelta
 
 import pika
 import psycopg2
@@ -25,6 +26,7 @@ from shared.db.models import (
     UnitStatus,
 )
 from shared.dead_letters import Selection
+from shared.errors import BrokerUnavailableError
 from shared.jobs import cancel_job, plan_job, restart_job
 from shared.messages import MAX_BODY_BYTES, RunUnit, UnitCompleted, work_queue
 from shared.tasks import spec_of
@@ -388,10 +390,10 @@ def results(sessions, job_id):
 
 def test_after_a_replay_the_job_goes_on_where_it_failed_and_completes(sessions, scheduler, own_broker, job_id):
     give_up(sessions, scheduler, job_id, "process")
-    assert results(sessions, job_id) == [Result.OK, Result.FAILED, *[Result.SKIPPED] * 3]
+    assert results(sessions, job_id) == [Result.OK, Result.FAILED, *[Result.SKIPPED] * 4]
     assert replay(sessions, own_broker) == ["replayed"]
     after = tasks(sessions, job_id)
-    assert [task.status for task in after] == [TaskStatus.COMPLETED, TaskStatus.RUNNING, *[TaskStatus.PLANNED] * 3]
+    assert [task.status for task in after] == [TaskStatus.COMPLETED, TaskStatus.RUNNING, *[TaskStatus.PLANNED] * 4]
     assert {(task.result, task.note) for task in after[1:]} == {(Result.NONE, "")}
     assert job(sessions, job_id).status == JobStatus.RUNNING
     assert job(sessions, job_id).end is None
@@ -425,7 +427,7 @@ def test_a_unit_whose_input_is_deleted_is_refused_with_what_to_do(sessions, sett
     (outcome,) = dead_letters.replay(sessions, own_broker, letters(sessions), actor="ada")
     assert outcome.outcome == "refused"
     assert "Restart it from collect" in outcome.detail
-    assert results(sessions, job_id)[2] == Result.FAILED
+    assert results(sessions, job_id)[3] == Result.FAILED
     (letter,) = letters(sessions)
     assert letter.status == LetterStatus.OPEN
     with sessions() as session:
@@ -444,7 +446,7 @@ def test_a_unit_is_refused_beside_another_job_of_its_collection(sessions, settin
 def test_a_unit_of_a_cancelled_job_is_refused(sessions, scheduler, own_broker, job_id):
     with sessions.begin() as session:  # of two units one gives up; while the other runs, the job is cancelled
         task_id = session.scalar(select(Unit.task_id))
-        session.add(Unit(task_id=task_id, job_id=job_id, number=2))
+        session.add(Unit(task_id=task_id, job_id=job_id, type="collect", number=2))
     give_up(sessions, scheduler, job_id, "collect")
     with sessions.begin() as session:
         cancel_job(session, job_id, actor="ada")
@@ -501,3 +503,57 @@ def test_texts_that_the_database_cannot_keep_are_kept_as_well_as_it_can(sessions
         dead_letters.record_message(session, delivery, reason="\0\ud800 wrong")
     (letter,) = letters(sessions)
     assert (letter.type, letter.message_id, letter.reason) == ("�", "�id", "�? wrong")
+
+
+def settle(sessions, status, days, **values):
+    with sessions.begin() as session:
+        resolved_at = func.now() - timedelta(days=days)
+        session.execute(update(DeadLetter).values(status=status, resolved_at=resolved_at, **values))
+
+
+@pytest.mark.parametrize(
+    ("status", "days", "stays"), [("DISCARDED", 91, 0), ("REPLAYED", 91, 0), ("DISCARDED", 89, 1), ("OPEN", 91, 1)]
+)
+def test_letters_about_no_job_are_forgotten_long_after_they_were_settled(bench, status, days, stays):
+    publish_raw(bench.settings, b"nonsense", message_id="one")
+    bench.start()
+    bench.wait_until(lambda: is_dead(bench))
+    settle(bench.sessions, status, days)
+    assert not dead_letters.forget(bench.sessions, bench.broker)
+    assert (len(letters(bench.sessions)), bench.broker.depth(QUEUE).dead) == (stays, stays)
+    dead_letters.reconcile(bench.sessions, bench.broker)
+    kept_open = stays and status == "OPEN"
+    assert (len(letters(bench.sessions, resolved=False)), bench.broker.depth(QUEUE).dead) == (kept_open, kept_open)
+
+
+def test_letters_are_kept_while_the_broker_that_has_copies_is_away(sessions, scheduler):
+    with sessions.begin() as session:
+        values = {"queue": "exporter.v1", "body": b"", "body_bytes": 0, "reason": "", "attempts": 1}
+        session.add(DeadLetter(kind=LetterKind.MESSAGE, key="message one", **values))
+    settle(sessions, "DISCARDED", 91)
+    scheduler._broker = AwayBroker()
+    assert not scheduler.forget_letters()
+    assert len(letters(sessions)) == 1
+
+
+class AwayBroker:
+    def discard(self, _queue, **_options):
+        raise BrokerUnavailableError("the broker is away")
+
+
+def test_letters_of_a_job_go_with_the_job_only(sessions, scheduler, own_broker, job_id):
+    give_up(sessions, scheduler, job_id, "collect")
+    settle(sessions, "DISCARDED", 365)
+    assert not dead_letters.forget(sessions, own_broker)
+    assert len(letters(sessions)) == 1
+
+
+def test_a_copy_of_a_unit_that_is_deleted_goes_and_opens_no_letter(bench):
+    bench.plan(a1="permanent")
+    bench.start()
+    bench.wait_until(lambda: is_dead(bench))
+    with bench.sessions.begin() as session:
+        session.delete(session.get_one(Job, bench.job_id))
+    dead_letters.reconcile(bench.sessions, bench.broker)
+    assert letters(bench.sessions) == []
+    assert bench.broker.depth(QUEUE).dead == 0

@@ -296,9 +296,8 @@ AS_NOBODY = (
 
 
 @pytest.fixture
-def home_of_nobody(tmp_path) -> Path:
-    home = tmp_path / "home"
-    home.mkdir()
+def home_of_nobody(tmp_path_factory) -> Path:
+    home = tmp_path_factory.mktemp("home")  # a path that is short enough for a socket
     shutil.chown(home, "nobody")
     return home
 

@@ -5,6 +5,7 @@ import json
 import random
 import subprocess
 from collections import Counter
+from hashlib import sha256
 from pathlib import Path
 
 import flatterer
@@ -115,6 +116,14 @@ def test_many_blocks_are_kept_in_order(start, monkeypatch):
     assert output["bytes"] == sum(len(data.encode()) + 1 for data in ordered)
 
 
+def test_the_digest_of_a_file_is_that_of_its_content(start):
+    work = start(in_years(2001, 2000, None))
+    export(work)
+    for file in work.files:
+        content = file.path.read_bytes()
+        assert (file.sha256, file.size) == (sha256(content).hexdigest(), len(content))
+
+
 def test_other_jobs_records_stay_out(start):
     start([(2020, '{"other":"job"}'), (2021, '{"other":"job"}'), (None, '{"other":"job"}')])
     work = start([(2021, "{}")])
@@ -143,14 +152,14 @@ def test_the_same_records_give_the_same_bytes(start):
 
 def test_an_attempt_can_be_repeated_after_one_that_was_cut_short(start, monkeypatch):
     work = start(in_years(2000, 2001, 2002))
-    copy_records = handlers.copy_records
+    copy_section = handlers.copy_section
 
-    def fail_in_2001(connection, job_id, year, emit):
-        if year == 2001:
+    def fail_in_2001(connection, job_id, section, emit):
+        if section.year == 2001:
             raise ConnectionError("gone")
-        return copy_records(connection, job_id, year, emit)
+        copy_section(connection, job_id, section, emit)
 
-    monkeypatch.setattr(handlers, "copy_records", fail_in_2001)
+    monkeypatch.setattr(handlers, "copy_section", fail_in_2001)
     with pytest.raises(ConnectionError):
         export(work)
     assert work.files == []
@@ -186,35 +195,38 @@ def test_an_error_within_the_copy_is_told_as_it_is(start, monkeypatch):
 
 def test_a_count_that_differs_from_the_snapshot_is_an_error(start, monkeypatch):
     work = start(in_years(2000, 2000))
-    monkeypatch.setattr(handlers, "count_by_year", lambda *_: {2000: 3})
-    with pytest.raises(RuntimeError, match=r"2000\.jsonl\.gz got 2 records, and the snapshot holds 3"):
+    sections_of = handlers.sections_of
+    monkeypatch.setattr(
+        handlers, "sections_of", lambda *of: [section._replace(records=3) for section in sections_of(*of)]
+    )
+    with pytest.raises(RuntimeError, match="COPY counted 2 rows and gave 2, and the snapshot holds 3"):
         export(work)
 
 
 def test_rows_that_arrive_meanwhile_stay_out(start, sessions, monkeypatch):
     work = start(in_years(2000))
-    count_by_year = handlers.count_by_year
+    sections_of = handlers.sections_of
 
-    def count_then_insert(connection, job_id):
-        counts = count_by_year(connection, job_id)
+    def look_then_insert(connection, job_id):
+        sections = sections_of(connection, job_id)
         with sessions.begin() as session:
             session.execute(insert(Compiled), [{"job_id": job_id, "year": 2000, "data": '{"late":true}'}])
-        return counts
+        return sections
 
-    monkeypatch.setattr(handlers, "count_by_year", count_then_insert)
+    monkeypatch.setattr(handlers, "sections_of", look_then_insert)
     assert export(work)["records"] == 1
 
 
 def test_the_lock_shows_while_files_are_made(start, monkeypatch):
     work = start(in_years(2000))
     seen = []
-    count_by_year = handlers.count_by_year
+    sections_of = handlers.sections_of
 
     def look(connection, job_id):
         seen.append(read_lock(work.export.lock_path("2000.jsonl.gz")))
-        return count_by_year(connection, job_id)
+        return sections_of(connection, job_id)
 
-    monkeypatch.setattr(handlers, "count_by_year", look)
+    monkeypatch.setattr(handlers, "sections_of", look)
     export(work)
     assert seen[0]["job"] == work.job_id
     assert not work.export.lock_path("2000.jsonl.gz").exists()

@@ -8,19 +8,17 @@ import re
 import tarfile
 import zipfile
 from pathlib import Path
-from xml.etree import ElementTree as ET
 
 import flatterer
+import openpyxl
 import pytest
 
 from services.flattener import handlers, tables
-from services.flattener.handlers import flatten
+from services.flattener.handlers import COUNTED, flatten
 from shared.db.models import NoteLevel
 from shared.errors import PermanentError
 from shared.exports import read_lock
 from tests.factories import make_collection, make_job, make_work
-
-SHEET = "{http://schemas.openxmlformats.org/spreadsheetml/2006/main}"
 
 
 @pytest.fixture
@@ -48,6 +46,23 @@ def start(session, settings):
         half = len(records) // 2
         members = [gzip.compress(to_lines(part)) for part in (records[:half], records[half:])]
         work.export.path(name).write_bytes(b"".join(members))
+        return work
+
+    return make
+
+
+@pytest.fixture
+def start_joined(start):
+    """Return a function that publishes lists of records by year, and a full file of them all, and returns the work."""
+
+    def make(joined=True, **records):
+        work = start([], name="full.jsonl.gz")
+        parts = {f"{stem.removeprefix('y')}.jsonl.gz": gzip.compress(to_lines(each)) for stem, each in records.items()}
+        for name, content in parts.items():
+            work.export.path(name).write_bytes(content)
+        whole = b"".join(parts.values())
+        work.export.path("full.jsonl.gz").write_bytes(whole if joined else gzip.compress(gzip.decompress(whole)))
+        work.params["parts"] = list(parts)
         return work
 
     return make
@@ -92,32 +107,23 @@ def read_rows(content):
 
 
 def read_workbook(path):
-    """Return the cells of each sheet as ``{(row, column letters): str or float}``, by name."""
+    """Return the cells of each sheet that are not empty as ``{(row, column letters): str or float}``, by name."""
     with zipfile.ZipFile(path) as archive:
         assert archive.testzip() is None
-        workbook = ET.fromstring(archive.read("xl/workbook.xml"))
-        names = [sheet.get("name") for sheet in workbook.iter(f"{SHEET}sheet")]
-        strings = ET.fromstring(archive.read("xl/sharedStrings.xml")) if names != ["Sheet1"] else []
-        texts = [unescape("".join(text.text or "" for text in item.iter(f"{SHEET}t"))) for item in strings]
-        return {
-            name: read_sheet(archive.read(f"xl/worksheets/sheet{number}.xml"), texts)
-            for number, name in enumerate(names, 1)
+    cells = {}
+    for sheet in openpyxl.load_workbook(path):
+        filled = [cell for row in sheet.iter_rows() for cell in row if cell.value is not None]
+        assert {cell.data_type for cell in filled} <= {"s", "inlineStr", "n"}, "no formula, no date"
+        cells[sheet.title] = {
+            (cell.row, cell.column_letter): unescape(cell.value) if isinstance(cell.value, str) else float(cell.value)
+            for cell in filled
         }
+    return cells
 
 
 def unescape(text):
     """Return a text of a workbook as Excel shows it: XML has no carriage return, so it is written ``_x000D_``."""
     return re.sub("_x([0-9A-F]{4})_", lambda match: chr(int(match[1], 16)), text)
-
-
-def read_sheet(xml, texts):
-    cells = {}
-    for row in ET.fromstring(xml).iter(f"{SHEET}row"):
-        for cell in row:
-            letters = cell.get("r").removesuffix(row.get("r"))
-            value = cell.find(f"{SHEET}v").text
-            cells[int(row.get("r")), letters] = texts[int(value)] if cell.get("t") == "s" else float(value)
-    return cells
 
 
 def letters(column):
@@ -234,11 +240,14 @@ def test_too_many_rows_for_excel_give_csv_alone_and_a_warning(start):
     assert "table 'a' has 1,048,577 rows, and a sheet holds 1,048,575 below its header" in note.note
 
 
-def test_sheet_names_that_clash_give_csv_alone_and_a_warning(start):
-    work = start([{"id": "1", "Lots": [{"q": 1}], "lots": [{"q": 1}]}])
-    assert flatten(work)["files"] == ["2021.csv.tar.gz"]
+def test_sheet_names_that_clash_are_told_apart_and_told(start):
+    work = start([{"id": "1", "Lots": [{"q": 1}], "lots": [{"q": 2}]}])
+    assert flatten(work)["files"] == ["2021.csv.tar.gz", "2021.xlsx"]
+    sheets = read_workbook(files_of(work)["2021.xlsx"])
+    assert {name: sheet[2, "A"] for name, sheet in sheets.items()} == {"main": "1", "Lots": 1, "lots_2": 2}
     (note,) = work.notes
-    assert "flatterer says: Worksheet name 'lots' has already been used" in note.note
+    assert note.level == NoteLevel.INFO
+    assert note.data == {"file": "2021.xlsx", "sheets": {"lots": "lots_2"}}
 
 
 def test_a_file_over_the_limit_gets_no_workbook(start):
@@ -258,10 +267,18 @@ def test_cells_that_excel_cuts_are_told(start):
     flatten(work)
     (note,) = work.notes
     assert note.level == NoteLevel.WARNING
-    assert note.note.startswith("2021.xlsx: 3 cells were cut to 32,767 bytes")
+    assert note.note.startswith("2021.xlsx: 3 cells were cut to 32,767 characters")
     assert note.data == {"file": "2021.xlsx", "cells": {"a": 1, "main": 2}}
     assert read_archive(files_of(work)["2021.csv.tar.gz"], "2021")["main"][1] == ["1", long]
     assert read_workbook(files_of(work)["2021.xlsx"])["main"][2, "B"] == long[:32_767]
+
+
+@pytest.mark.parametrize(("guard", "cell"), [(False, "=1+1"), (True, "'=1+1")])
+def test_formulas_are_texts_in_excel_and_guarded_in_csv_if_wanted(start, guard, cell):
+    work = start([{"id": "1", "a": "=1+1", "b": -5}], csv_guard=guard)
+    flatten(work)
+    assert read_archive(files_of(work)["2021.csv.tar.gz"], "2021")["main"][1] == ["1", cell, "-5"]
+    assert read_workbook(files_of(work)["2021.xlsx"])["main"][2, "B"] == "=1+1"
 
 
 def test_records_that_became_no_row_are_told(start):
@@ -312,12 +329,25 @@ def test_the_lock_shows_while_files_are_made(start, monkeypatch):
     assert not work.export.lock_path("2021.xlsx").exists()
 
 
-def test_progress_counts_records_to_the_end(start):
+def progress_of(work):
+    return [value for kind, value in work.reports if kind == "progress"]
+
+
+def test_progress_counts_each_record_when_it_is_read_and_when_it_is_written(start):
     work = start(releases(7))
     flatten(work)
-    progress = [value for kind, value in work.reports if kind == "progress"]
-    assert progress[0] == {"done": 0, "total": 7, "of": "records"}
-    assert progress[-1] == {"done": 7, "total": 7, "of": "records"}
+    assert {value["of"] for value in progress_of(work)} == {COUNTED}
+    done = [(value["done"], value["total"]) for value in progress_of(work)]
+    assert (done[0], done[-1]) == ((0, 14), (14, 14))
+    assert done == sorted(done)
+
+
+def test_progress_counts_the_full_file_too(start_joined):
+    work = start_joined(y2020=releases(3), y2021=releases(4))
+    flatten(work)
+    done = [(value["done"], value["total"]) for value in progress_of(work)]
+    assert (done[0], done[-1]) == ((0, 21), (21, 21))
+    assert done == sorted(done)
 
 
 def test_nothing_is_left_in_scratch_but_what_the_runtime_removes(start):
@@ -325,3 +355,77 @@ def test_nothing_is_left_in_scratch_but_what_the_runtime_removes(start):
     flatten(work)
     work.remove_directories()
     assert list(work.settings.scratch.iterdir()) == []
+
+
+@pytest.mark.parametrize("joined", [True, False])
+def test_a_full_file_and_its_parts_are_each_made_as_by_themselves(start, start_joined, joined):
+    records = releases(30)
+    odd = [{"id": "x", "new": 1, "tender": {"items": [{"weight": 1.5, "id": "i"}]}}]
+    by_stem = {
+        "2020": records[:10],
+        "2021": odd + records[10:],
+        "undated": [],
+        "full": records[:10] + odd + records[10:],
+    }
+    work = start_joined(joined, y2020=by_stem["2020"], y2021=by_stem["2021"], undated=[])
+    output = flatten(work)
+    assert set(output["files"]) == {f"{stem}.{suffix}" for stem in by_stem for suffix in ("csv.tar.gz", "xlsx")}
+    assert output["name"] == "full.jsonl.gz"
+    assert output["tables"]["main"] == 31
+    for stem, expected in by_stem.items():
+        alone = start(expected, name=f"{stem}.jsonl.gz")
+        flatten(alone)
+        csv_name, xlsx_name = files_of(alone)
+        assert read_archive(files_of(work)[csv_name], stem) == read_archive(files_of(alone)[csv_name], stem)
+        assert read_workbook(files_of(work)[xlsx_name]) == read_workbook(files_of(alone)[xlsx_name])
+    assert {file.name: file.records for file in work.files} == {
+        f"{stem}.{suffix}": len(expected) for stem, expected in by_stem.items() for suffix in ("csv.tar.gz", "xlsx")
+    }
+
+
+def test_a_part_that_cannot_be_flattened_stops_only_the_full_file(start_joined):
+    work = start_joined(y2020=[{"id": "1"}], y2021=[{"a/b": [{"c": 1}]}], y2022=[{"id": "2"}])
+    output = flatten(work)
+    assert output["files"] == ["2020.csv.tar.gz", "2020.xlsx", "2022.csv.tar.gz", "2022.xlsx"]
+    assert output["failed"].keys() == {"2021.jsonl.gz", "full.jsonl.gz"}
+    assert "table 'a/b'" in output["failed"]["full.jsonl.gz"]
+    assert [(note.level, note.data["file"]) for note in work.notes] == [
+        (NoteLevel.ERROR, "2021.jsonl.gz"),
+        (NoteLevel.ERROR, "full.jsonl.gz"),
+    ]
+
+
+def test_a_part_that_is_gone_stops_only_the_full_file(start_joined):
+    work = start_joined(y2020=[{"id": "1"}], y2021=[{"id": "2"}])
+    work.export.path("2021.jsonl.gz").unlink()
+    output = flatten(work)
+    assert {name: "is not there" in reason for name, reason in output["failed"].items()} == {"2021.jsonl.gz": True}
+    assert "full.csv.tar.gz" in output["files"]
+
+
+def test_a_job_of_which_nothing_can_be_flattened_fails_with_the_reason(start_joined):
+    with pytest.raises(PermanentError, match=r"^2020\.jsonl\.gz, line 1, which starts '1'"):
+        flatten(start_joined(y2020=[1]))
+
+
+def test_every_lock_shows_while_parts_are_made(start_joined, monkeypatch):
+    work = start_joined(y2020=[{"id": "1"}])
+    seen = []
+    convert = handlers.convert
+
+    def look(*args):
+        seen.extend(read_lock(work.export.lock_path(f"{stem}.xlsx"))["job"] for stem in ("2020", "full"))
+        return convert(*args)
+
+    monkeypatch.setattr(handlers, "convert", look)
+    flatten(work)
+    assert seen == [work.job_id] * 2
+    assert not any(work.export.lock_path(f"{stem}.xlsx").exists() for stem in ("2020", "full"))
+
+
+def test_tables_are_published_as_parquet_if_wanted(start):
+    work = start(releases(5), parquet=True)
+    assert flatten(work)["files"] == ["2021.csv.tar.gz", "2021.xlsx", "2021.parquet.tar"]
+    tables = read_archive(files_of(work)["2021.csv.tar.gz"], "2021")
+    with tarfile.open(files_of(work)["2021.parquet.tar"]) as tar:
+        assert tar.getnames() == ["2021", *(f"2021/{name}.parquet" for name in sorted(tables))]

@@ -9,8 +9,9 @@ from shared.broker import open_broker
 from shared.db.models import Audit, Collection, Job, JobStatus, Pause, Result, Task, TaskStatus, Unit, UnitStatus
 from shared.errors import BowerbirdError, BrokerUnavailableError
 from shared.jobs import plan_job
+from shared.limits import NO_LIMITS
 from shared.messages import work_queue
-from shared.outbox import republish
+from shared.outbox import publish_next, republish
 from shared.pauses import PausedError
 from shared.units import Assignment, Refusal, Scope
 from tests.factories import make_collection
@@ -81,11 +82,12 @@ def test_paused_work_is_not_taken_up_its_messages_do_not_go_round_and_resumed_it
     bench.wait_until(lambda: unit(bench, unit_id).status == UnitStatus.PLANNED)
     bench.wait_until(bench.is_settled)
     assert "message dropped" in (bench.place / "log-0").read_text()
-    assert republish(bench.sessions, bench.broker, Scope(**what)) == 0, "it is paused"
+    publish_next(bench.sessions, bench.broker, NO_LIMITS)
+    assert unit(bench, unit_id).status == UnitStatus.PLANNED, "it is paused"
     assert bench.started() == []
     assert worker.poll() is None
     assert resume(bench.sessions, **what)
-    assert republish(bench.sessions, bench.broker, Scope(**what)) == 1
+    publish_next(bench.sessions, bench.broker, NO_LIMITS)
     bench.wait_until(bench.is_completed)
     assert (unit(bench, unit_id).result, unit(bench, unit_id).attempt) == (Result.OK, 1)
 
@@ -205,7 +207,7 @@ def test_paused_units_are_not_published_nor_claimed(scheduler, sessions, setting
         session.execute(update(Job).values(status=JobStatus.RUNNING))
         task_id = session.scalar(select(Task.id).where(Task.type == "collect"))
         session.execute(update(Task).where(Task.id == task_id).values(status=TaskStatus.RUNNING))
-        unit = Unit(task_id=task_id, job_id=job_id, number=1)
+        unit = Unit(task_id=task_id, job_id=job_id, type="collect", number=1)
         session.add(unit)
     which = {"queue": work_queue("collector")} if what == "queue" else {"collection_id": collection_id}
     pause(sessions, **which)

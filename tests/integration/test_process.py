@@ -91,6 +91,10 @@ def release(ocid: str, day: str | None, **fields: Any) -> tuple[str, str, str | 
     return "release", ocid, day, {"ocid": ocid, "date": day, "tag": ["tender"], **fields}
 
 
+def without_identities(output: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in output.items() if name != "identities"}
+
+
 def notes(work) -> dict[str, dict[str, Any]]:
     """Return the notes' data by text without the count in front."""
     return {note.note.lstrip("0123456789, "): note.data for note in work.notes}
@@ -99,7 +103,7 @@ def notes(work) -> dict[str, dict[str, Any]]:
 def test_no_records_compile_to_nothing(run, compiled):
     output, work = run()
 
-    assert output == {
+    assert without_identities(output) == {
         "records": 0,
         "compiled": 0,
         "years": {},
@@ -124,7 +128,7 @@ def test_releases_of_a_process_are_merged_wherever_they_are_stored(store, run, c
         ("ocds-213czf-b", 2020, "b2"),
         ("ocds-213czf-a", 2021, "a2"),
     ]
-    assert output == {
+    assert without_identities(output) == {
         "records": 4,
         "compiled": 2,
         "years": {"2020": 1, "2021": 1},
@@ -346,7 +350,7 @@ def test_real_releases_compile_to_one_record_a_process(store, run, compiled):
     store(*(("release", item["ocid"], item["date"], item) for item in package["releases"]))
     output, work = run()
 
-    assert output == {
+    assert without_identities(output) == {
         "records": 100,
         "compiled": 100,
         "years": {"2019": 100},

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, select
 
-from services.scheduler import retention
 from services.scheduler.scheduler import Scheduler
+from shared import retention
 from shared.broker import open_broker
 from shared.db.models import (
     Audit,
@@ -30,7 +30,7 @@ from shared.db.models import (
 from shared.exports import MANIFEST, Export
 from shared.jobs import JobStateError, cancel_job, plan_job, restart_job
 from shared.settings import Settings
-from tests.factories import make_collection
+from tests.factories import make_collection, make_unit
 from tests.integration.test_scheduler import work
 
 ROOT = Path(__file__).parents[2]
@@ -63,7 +63,7 @@ def past_job(sessions, settings, collection_id, days_ago, *, processes=1000, res
             task = Task(job_id=job.id, type=task_type, order=order, status=TaskStatus.COMPLETED, result=result)
             session.add(task)
             session.flush()
-            unit = Unit(task_id=task.id, job_id=job.id, number=1, status=UnitStatus.COMPLETED, result=result)
+            unit = make_unit(task, status=UnitStatus.COMPLETED, result=result)
             session.add(unit)
             session.flush()
             session.add(TaskNote(task_id=task.id, unit_id=unit.id, level="INFO", note="made"))

@@ -1,25 +1,42 @@
 """The scheduler's steps on a real database and broker; the work itself is done by the test, as a worker would."""
 
+import errno
 import json
 import threading
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from unittest.mock import Mock
 
 import pytest
 from sqlalchemy import func, select, text, update
 from sqlalchemy.exc import DBAPIError
 
+from services.scheduler import repository
 from services.scheduler.managers import collect, export, process
 from services.scheduler.scheduler import Scheduler
-from shared import units
+from shared import exports, units
 from shared.broker import open_broker
 from shared.db.errors import is_temporary
-from shared.db.models import Collection, Compiled, Job, JobStatus, Record, Result, Task, TaskStatus, Unit, UnitStatus
-from shared.errors import BrokerUnavailableError, PermanentError, TemporaryError
+from shared.db.models import (
+    Collection,
+    Compiled,
+    File,
+    Job,
+    JobStatus,
+    Record,
+    Result,
+    Task,
+    TaskStatus,
+    Unit,
+    UnitStatus,
+)
+from shared.errors import BrokerUnavailableError, ConfigurationError, PermanentError, TemporaryError
 from shared.exports import Export
-from shared.jobs import JobInProgressError, plan_job
+from shared.jobs import JobInProgressError, JobStateError, cancel_job, plan_job, restart_job
 from shared.messages import work_queue
+from shared.tasks import TASKS
 from shared.units import Assignment
-from tests.factories import make_collection
+from tests.factories import make_collection, make_job
 
 OUTPUTS = {
     "collect": {
@@ -37,6 +54,12 @@ OUTPUTS = {
         "date_to": None,
         "ocid_prefix": "ocds-b0w3rb",
         "years": {"2020": 1},
+    },
+    "check": {
+        "records": 1,
+        "extensions_checked": [],
+        "extensions_not_checked": [],
+        "failing": {"error": 0, "warning": 0, "info": 0},
     },
     "export": {"records": 1, "bytes": 10, "files": []},
     "coverage": {"coverage": {"/ocid": 1}, "counts": {"tenders": 1}},
@@ -100,11 +123,11 @@ def work(sessions, scheduler, job_id, *, fail=""):
 def test_a_job_goes_through_its_tasks_in_order_and_becomes_the_active_one(scheduler, sessions, settings, collection_id):
     job_id = plan(sessions, settings, collection_id)
     scheduler.process(job_id, wait=True)
-    for number in range(4):  # flatten has nothing to do: there is no file
+    for number in range(5):  # flatten has nothing to do: there is no file
         states = [(task.status, task.result) for task in tasks(sessions, job_id)]
         assert states[:number] == [(TaskStatus.COMPLETED, Result.OK)] * number
         assert states[number] == (TaskStatus.RUNNING, Result.NONE)
-        assert states[number + 1 :] == [(TaskStatus.PLANNED, Result.NONE)] * (4 - number)
+        assert states[number + 1 :] == [(TaskStatus.PLANNED, Result.NONE)] * (5 - number)
         assert work(sessions, scheduler, job_id) == 1
     after = job(sessions, job_id)
     assert after.status == JobStatus.COMPLETED
@@ -170,6 +193,61 @@ def test_a_collection_on_request_or_frozen_is_left_alone(scheduler, sessions, co
         make_collection(session, "on-request")
         make_collection(session, "frozen", retrieval_frequency="WEEKLY", frozen=True)
     assert [due.collection.id for due in scheduler.look()] == [collection_id]
+
+
+def test_only_what_may_have_become_due_is_decided_about(scheduler, sessions, collection_id):
+    def asked():
+        with sessions() as session:
+            found = [row.collection.id for row in repository.collections_to_look_at(session, limit=10)]
+        scheduler.plan_due()
+        return found
+
+    with sessions.begin() as session:
+        weekly = make_collection(session, "weekly", retrieval_frequency="WEEKLY", frozen=False)
+        make_job(session, weekly, status=JobStatus.COMPLETED, start=func.now() - timedelta(days=3))
+        weekly_id = weekly.id
+    assert asked() == [collection_id, weekly_id]
+    assert asked() == []  # the one has a job, of the other is known when it is due
+    with sessions.begin() as session:
+        look_at = session.scalar(select(Collection.look_at).where(Collection.id == weekly_id))
+        assert timedelta(hours=23) < look_at - datetime.now(UTC) <= timedelta(days=1)
+        session.execute(update(Collection).values(look_at=func.now()))
+        session.execute(update(Job).values(start=func.now() - timedelta(days=7, hours=7)))
+    assert asked() == [weekly_id]
+    with sessions() as session:
+        assert session.scalar(select(func.count()).select_from(Job).where(Job.collection_id == weekly_id)) == 2
+
+
+def test_a_collection_that_completes_its_job_is_looked_at_again(scheduler, sessions, settings):
+    with sessions.begin() as session:
+        every_minute = make_collection(session, "often", cron="* * * * *", created=func.now() - timedelta(hours=1))
+        often_id = every_minute.id
+    assert len(scheduler.plan_due()) == 1
+    assert scheduler.plan_due() == []
+    with sessions.begin() as session:
+        session.execute(
+            update(Job).values(status=JobStatus.COMPLETED, start=func.now() - timedelta(minutes=5), end=func.now())
+        )
+    assert len(scheduler.plan_due()) == 1
+    with sessions() as session:
+        assert session.scalar(select(func.count()).select_from(Job).where(Job.collection_id == often_id)) == 2
+
+
+def test_one_collection_that_cannot_be_planned_does_not_stop_the_others(scheduler, sessions, collection_id):
+    with sessions.begin() as session:
+        make_collection(session, "broken", retrieval_frequency="WEEKLY", tasks_plan=["collect", "gone"])
+    assert len(scheduler.plan_due()) == 1
+    with sessions() as session:
+        look_at = session.scalar(select(Collection.look_at).where(Collection.source_id == "broken"))
+    assert look_at > datetime.now(UTC)
+
+
+def test_any_number_of_collections_that_are_due_is_planned_at_once(scheduler, sessions, monkeypatch):
+    monkeypatch.setattr("services.scheduler.scheduler.LOOK_LIMIT", 10)
+    with sessions.begin() as session:
+        for number in range(35):
+            make_collection(session, f"c{number}", retrieval_frequency="ANNUALLY")
+    assert len(scheduler.plan_due()) == 35
 
 
 def test_one_job_at_a_time(sessions, settings, collection_id):
@@ -274,6 +352,47 @@ def test_a_permanent_failure_or_defect_of_a_manager_ends_its_job_only(
     assert tasks(sessions, going_on)[0].status == TaskStatus.RUNNING
 
 
+@pytest.mark.parametrize("started", [False, True])
+def test_a_task_type_of_another_version_holds_up_its_own_job_and_no_other(
+    scheduler, sessions, settings, collection_id, monkeypatch, started
+):
+    with sessions.begin() as session:
+        other = make_collection(session, "other").id
+        make_collection(session, "impossible", retrieval_frequency="MONTHLY", tasks_plan=["collect", "later"])
+    first = plan(sessions, settings, collection_id)
+    if started:  # with a unit that needs a message
+        scheduler.process(first, wait=True)
+    with sessions.begin() as session:
+        session.execute(update(Task).where(Task.job_id == first, Task.type == "collect").values(type="later"))
+        session.execute(update(Unit).values(status=UnitStatus.PLANNED, type="later"))
+    second = plan(sessions, settings, other)
+    scheduler.tick()
+    held = tasks(sessions, first)[0]
+    if started:
+        assert held.status == TaskStatus.RUNNING
+    else:
+        assert held.status == TaskStatus.PLANNED
+        assert held.note.startswith("No such task type: 'later'. Known: collect, ")
+    assert tasks(sessions, second)[0].status == TaskStatus.RUNNING
+    with sessions() as session:
+        assert session.scalar(select(func.count()).select_from(Job)) == 2  # and none of the impossible plan
+        assert session.scalar(select(Unit.status).where(Unit.job_id == first)) == (
+            UnitStatus.PLANNED if started else None
+        )
+    monkeypatch.setitem(TASKS, "later", TASKS["collect"])  # the version that has it
+    scheduler.tick()
+    held = tasks(sessions, first)[0]
+    assert (held.status, held.note) == (TaskStatus.RUNNING, "")
+    with sessions() as session:
+        assert session.scalar(select(Unit.status).where(Unit.job_id == first)) == UnitStatus.QUEUED
+
+
+def test_a_plan_in_the_settings_that_names_no_task_type_ends_the_scheduler(settings, sessions, broker, collection_id):
+    wrong = Scheduler(settings.model_copy(update={"job_tasks_plan": ("collect", "nonesuch")}), sessions, broker)
+    with pytest.raises(ConfigurationError, match="nonesuch"):
+        wrong.tick()
+
+
 def failing(error):
     def plan_fails(_self):
         raise error
@@ -335,9 +454,14 @@ def test_what_killed_attempts_left_is_deleted_when_the_job_ends(scheduler, sessi
     directory = Export(settings.exports, "sample", job_id).directory
     (directory / ".attempt-1-1").mkdir(parents=True)
     left = (".attempt-1-1/full.jsonl.gz", "exporter_full.jsonl.gz.lock", ".exporter_full.jsonl.gz.lock.0123abcd")
-    for name in ("full.jsonl.gz", "manifest.json", *left):
+    for name in ("2020.jsonl.gz", "full.jsonl.gz", "manifest.json", *left):
         (directory / name).touch()
     scheduler.process(job_id, wait=True)
+    with sessions.begin() as session:
+        unit_id = session.scalar(select(Unit.id))
+        session.add(
+            File(job_id=job_id, unit_id=unit_id, name="full.jsonl.gz", size=0, records=0, sha256=sha256().hexdigest())
+        )
     while job(sessions, job_id).status != JobStatus.COMPLETED:
         assert (directory / ".attempt-1-1").exists()
         work(sessions, scheduler, job_id)
@@ -352,3 +476,91 @@ def test_explaining_says_what_a_tick_would_do_and_does_nothing(scheduler, sessio
     with sessions() as session:
         assert session.scalar(select(func.count()).select_from(Job)) == 1
     assert broker.depth(work_queue("collector")).ready == 0
+
+
+def made(sessions, settings, job_id, name, place):
+    """Let the export of a job that has come to flatten have made a file; return where files of the job are."""
+    export = Export(settings.exports, "sample", job_id)
+    (export.directory / place).mkdir(parents=True)
+    (export.directory / place / name).write_bytes(b"made")
+    with sessions.begin() as session:
+        unit_id = session.scalar(select(Unit.id).join(Task).where(Task.type == "export", Unit.job_id == job_id))
+        digest = sha256(b"made").hexdigest()
+        row = File(job_id=job_id, unit_id=unit_id, name=name, place=place, size=4, records=1, sha256=digest)
+        session.add(row)
+        session.get_one(Job, job_id).unfiled = True
+    return export
+
+
+@pytest.fixture
+def exported(scheduler, sessions, settings, collection_id):
+    """A job that has come to coverage, with a file in the place where it was made."""
+    job_id = plan(sessions, settings, collection_id)
+    scheduler.process(job_id, wait=True)
+    for _ in ("collect", "process", "export"):
+        work(sessions, scheduler, job_id)
+    return job_id, made(sessions, settings, job_id, "full.jsonl.gz", ".made-1-2")
+
+
+def test_while_the_disk_refuses_the_job_does_not_end_and_says_why(scheduler, sessions, exported, monkeypatch):
+    job_id, export = exported
+    full = OSError(errno.ENOSPC, "No space left on device")
+    with monkeypatch.context() as patch:
+        patch.setattr(exports, "replace_text", Mock(side_effect=full))
+        while work(sessions, scheduler, job_id):
+            pass
+        scheduler.tick()
+    assert job(sessions, job_id).status == JobStatus.RUNNING
+    last = tasks(sessions, job_id)[-1]
+    assert (last.result, "No space left" in last.note) == (Result.OK, True)
+    scheduler.tick()
+    assert job(sessions, job_id).status == JobStatus.COMPLETED
+    assert tasks(sessions, job_id)[-1].note == ""
+    assert sorted(path.name for path in export.directory.iterdir()) == ["full.jsonl.gz", "manifest.json"]
+
+
+def test_a_tick_puts_the_files_of_a_cancelled_job_in_order(scheduler, sessions, exported):
+    job_id, export = exported
+    (export.directory / ".attempt-9-9").mkdir()
+    with sessions.begin() as session:
+        cancel_job(session, job_id, actor="ada")
+    assert job(sessions, job_id).unfiled
+    scheduler.tick()
+    assert not job(sessions, job_id).unfiled
+    assert sorted(path.name for path in export.directory.iterdir()) == ["full.jsonl.gz", "manifest.json"]
+    with sessions() as session:
+        assert session.scalars(select(File.place)).all() == [""]
+
+
+def test_a_job_whose_tasks_are_all_ok_cannot_be_cancelled_any_more(scheduler, sessions, exported, monkeypatch):
+    job_id, _ = exported
+    monkeypatch.setattr(scheduler, "_end", lambda *_, **__: False)
+    while work(sessions, scheduler, job_id):
+        pass
+    with sessions.begin() as session, pytest.raises(JobStateError, match="about to end"):
+        cancel_job(session, job_id, actor="ada")
+
+
+def test_a_job_that_is_restarted_before_it_ends_goes_on(scheduler, sessions, exported, monkeypatch):
+    job_id, _ = exported
+    with monkeypatch.context() as patch:
+        patch.setattr(scheduler, "_end", lambda *_, **__: False)
+        while work(sessions, scheduler, job_id):
+            pass
+    with sessions.begin() as session:
+        restart_job(session, job_id, actor="ada", from_task="coverage")
+    assert not scheduler._end(job_id, wait=True)
+    assert job(sessions, job_id).status == JobStatus.RUNNING
+
+
+def test_a_tick_removes_what_attempts_left_of_a_cancelled_job(scheduler, sessions, settings, collection_id):
+    job_id = plan(sessions, settings, collection_id)
+    scheduler.process(job_id, wait=True)
+    directory = Export(settings.exports, "sample", job_id).directory
+    (directory / ".attempt-1-1").mkdir(parents=True)
+    scheduler.tick()
+    assert (directory / ".attempt-1-1").exists(), "an attempt may be at it"
+    with sessions.begin() as session:
+        cancel_job(session, job_id, actor="ada")
+    scheduler.tick()
+    assert list(directory.iterdir()) == []

@@ -17,6 +17,7 @@ from shared.errors import ConfigurationError
 from shared.health import heartbeat_path
 from shared.settings import Settings
 from shared.supervisor import ServiceFailedError, Supervisor, SupervisorLock
+from tests.disks import small_disk
 
 URL = "postgresql://user:secret@nowhere/none"
 
@@ -110,6 +111,24 @@ def test_a_service_that_is_killed_is_started_again_and_that_is_reported(supervis
     assert not exists(second)
     assert len(reports) == 1
     assert "exporter ended unexpectedly (killed by signal 9)" in reports[0]
+
+
+def test_each_service_answers_probes_on_a_port_of_its_own(settings, reports, tmp_path):
+    code = """
+import os, pathlib, sys, time
+pathlib.Path(sys.argv[1]).write_text(os.environ.get("BOWERBIRD_METRICS_PORT", "none"))
+while True:
+    time.sleep(0.05)
+"""
+    places = {name: tmp_path / name for name in ("scheduler", "collector", "exporter")}
+    commands = {name: program(code, place) for name, place in places.items()}
+    for first, expected in ((9464, ["9464", "9465", "9466"]), (0, ["0", "0", "0"]), (None, ["none", "none", "none"])):
+        chosen = settings.model_copy(update={"metrics_port": first})
+        with Supervisor(chosen, URL, services=commands, report=reports.append) as supervisor:
+            tend_until(supervisor, lambda: all(place.exists() and place.read_text() for place in places.values()))
+        assert [place.read_text() for place in places.values()] == expected
+        for place in places.values():
+            place.unlink()
 
 
 def test_a_service_that_dies_again_and_again_is_started_after_growing_delays_up_to_a_limit(
@@ -238,6 +257,42 @@ def test_logs_are_bounded_and_those_of_the_run_before_are_kept(supervise, settin
         assert (logs / "exporter.log").stat().st_size < 20_000
         assert "line" in (logs / "exporter.log.1").read_text()
     assert lines[:3] == ["line 0", "line 1", "line 2"]
+
+
+def test_a_full_disk_on_which_no_log_can_be_moved_aside_ends_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "MAX_LOG_BYTES", 200_000)
+    code = f"import sys, time\nprint('x' * 300_000, flush=True)\nopen({str(tmp_path / 'said')!r}, 'w')\ntime.sleep(60)"
+    with small_disk(tmp_path / "disk", size="400k") as disk:
+        settings = Settings(data_dir=disk.path / "data", api_port=0, grace_seconds=5)
+        log, lines = settings.data_dir / "logs" / "exporter.log", []
+        services = {"exporter": program(code)}
+        show = {"show": lambda _service, line: lines.append(line)}
+        with Supervisor(settings, URL, services=services, report=print, **show) as supervisor:
+            until((tmp_path / "said").exists)
+            disk.fill()
+            tend_until(supervisor, lambda: lines)
+            assert log.stat().st_size > 200_000, "there is no room to move it aside"
+            disk.resize("2m")
+            with log.open("a") as file:
+                file.write("one more\n")
+            tend_until(supervisor, lambda: log.stat().st_size == 0)
+    assert [len(line) for line in lines] == [300_000, 8]
+
+
+def test_a_service_that_cannot_be_started_again_now_is_started_later(
+    supervise, reports, settings, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(module, "LONGEST_DELAY_SECONDS", 0.1)
+    noted = tmp_path / "pids"
+    with supervise(services={"exporter": program(PATIENT, noted)}) as supervisor:
+        (first,) = pids(noted, 1)
+        log = settings.data_dir / "logs" / "exporter.log"
+        log.rename(log.with_suffix(".old"))
+        log.symlink_to(tmp_path / "nowhere" / "exporter.log")  # nobody can open it
+        os.kill(first, signal.SIGKILL)
+        tend_until(supervisor, lambda: any("exporter cannot be started" in report for report in reports))
+        log.unlink()
+        tend_until(supervisor, lambda: len(noted_pids(noted)) == 2)
 
 
 def test_a_port_in_use_is_named_with_the_setting_that_changes_it(settings, tmp_path):

@@ -2,22 +2,23 @@
 
 A state machine (https://hypothesis.readthedocs.io/en/latest/stateful.html) plays scheduler, broker, workers and
 operator on a real database, one step at a time, in any order: messages are lost and duplicated, leases run out, workers
-die, freeze and wake, also between renaming their files and committing; jobs are cancelled and restarted meanwhile. The
-code under test is the one in use: ``shared.units``, ``shared.jobs``, the scheduler with its task managers, and the
-child process's attempt with its commit. Only the broker is a list of messages, and what the parent process does with
-an outcome is retold here in a few lines.
+die, freeze and wake, schedulers die, each of them also between any two steps of moving files and committing; jobs are
+cancelled and restarted meanwhile. The code under test is the one in use: ``shared.units``, ``shared.jobs``,
+``shared.filing``, the scheduler with its task managers, and the child process's attempt with its commit. Only the
+broker is a list of messages, and what the parent process does with an outcome is retold here in a few lines.
 
 The machine keeps its own account of who holds which unit. After every step:
 
-1. A unit is claimed exactly if it is open, wanted and free (or its lease is over), and by one: tokens only grow.
+1. A unit is claimed exactly if it is open, wanted, due and free (or its lease is over), and by one: tokens only grow.
 2. Who does not hold a unit, because its lease was taken over, or its job cancelled or restarted, or its attempt is
    over, changes nothing by whatever it still does: no unit, file, note, record, manifest.
-3. A published file, its row and its line in the manifest are of the same committed attempt; nothing else is on disk.
-   With two exceptions: an attempt that dies between rename and commit leaves its files behind, and so does a unit that
-   a restart no longer plans. The next commit of the job removes those that have no row; one that took the place of a
-   listed file stays until its unit commits.
+3. Of every row of a file the content is there, of the committed attempt that the row is of. A line in the manifest
+   tells the truth about the file of that name. What the active job has published stays as it is, all of it, until every
+   task of the job is OK again; then it is what its units made last. Of a job that is COMPLETED all that is published is
+   under its name and in the manifest, and nothing else is on disk; if a person ended it, after a tick.
 4. Notes and records are of committed attempts only; notes of those whose unit is OK still.
-5. An attempt is counted for each claim, less those handed back, since the unit was planned; a unit that is over is
+5. An attempt is counted for each claim, less those handed back, since the unit was planned or said that it goes on
+   elsewhere; a unit that is over is
    opened by a restart only.
 6. A job that is COMPLETED has no open unit; one whose tasks are all OK has no unit that is not, and is its
    collection's active job from then on.
@@ -27,6 +28,8 @@ At the end the accidents stop: messages arrive, ticks happen, and every job ends
 ``MODEL_EXAMPLES`` and ``MODEL_STEPS`` (environment) set how many lives are tried, and how long each is.
 """
 
+import contextlib
+import functools
 import json
 import os
 import shutil
@@ -34,6 +37,7 @@ import threading
 from dataclasses import dataclass, field
 from datetime import timedelta
 from hashlib import sha256
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -49,12 +53,12 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from sqlalchemy import func, select, text, update
+from sqlalchemy import event, func, select, text, update
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session, sessionmaker
 
 from services.scheduler.scheduler import Scheduler
-from shared import units
+from shared import exports, units
 from shared.db import Base, make_engine
 from shared.db.migrate import upgrade
 from shared.db.models import (
@@ -72,7 +76,7 @@ from shared.errors import BrokerUnavailableError, PermanentError, TemporaryError
 from shared.exports import CSV, JSONL, MANIFEST, XLSX, Export
 from shared.jobs import JobInProgressError, JobStateError, cancel_job, plan_job, restart_job
 from shared.settings import Settings
-from shared.units import Assignment, Refusal
+from shared.units import Assignment, Later, Refusal
 from shared.worker.child import Outcome, _attempt
 from tests import backends
 from tests.factories import make_collection
@@ -87,6 +91,7 @@ PATIENCE_SECONDS = 30
 ROUNDS = 60
 """Of messages and ticks until every job must have ended: more than any job has units and attempts."""
 
+VERDICTS = ["ok", "ok", "ok", "later", "temporary", "permanent", "dies committing", "dies keeping"]
 pick = st.integers(min_value=0, max_value=1 << 16)
 """Which of several: modulo their number."""
 
@@ -100,6 +105,64 @@ class DyingSession(Session):
         if self.dies:
             raise OperationalError("COMMIT", {}, Exception("died before the commit"), connection_invalidated=True)
         super().commit()
+
+
+class Death(BaseException):
+    """The process is gone, here and now."""
+
+
+class Fate:
+    """Counts the steps that a dying process has left: each commit, and each change of the disk. None: it lives."""
+
+    def __init__(self):
+        self.steps = None
+
+    def step(self):
+        if self.steps is None:
+            return
+        if self.steps == 0:
+            self.steps = None
+            raise Death
+        self.steps -= 1
+
+    @contextlib.contextmanager
+    def dying(self, steps):
+        """Let whoever acts in the block die after this many steps; yield a list that is filled if it did."""
+        self.steps, died = steps, []
+        try:
+            yield died
+        except Death:
+            died.append(True)
+        finally:
+            self.steps = None
+
+    def step_before(self, function):
+        @functools.wraps(function)
+        def stepping(*args, **options):
+            self.step()
+            return function(*args, **options)
+
+        return stepping
+
+    @contextlib.contextmanager
+    def watching(self, sessions):
+        """Count what is done to the disk, and commits."""
+        watched = [(Path, "replace"), (Path, "rename"), (Path, "mkdir"), (Path, "unlink"), (shutil, "rmtree")]
+        watched += [(exports, "sync_directory"), (exports, "replace_text")]
+        before = [(where, name, getattr(where, name)) for where, name in watched]
+        listener = lambda _session: self.step()  # noqa: E731
+        event.listen(sessions, "before_commit", listener)
+        for where, name, function in before:
+            setattr(where, name, self.step_before(function))
+        try:
+            yield
+        finally:
+            event.remove(sessions, "before_commit", listener)
+            for where, name, function in before:
+                setattr(where, name, function)
+
+
+fate = Fate()
 
 
 class Post:
@@ -126,6 +189,8 @@ class Attempt:
     reached: threading.Event = field(default_factory=threading.Event)
     go: threading.Event = field(default_factory=threading.Event)
     verdict: str = "ok"
+    steps: int = 0
+    """After how many steps of keeping its files it dies, if it does."""
     outcome: Outcome | None = None
 
     @property
@@ -152,28 +217,36 @@ class Attempt:
         work.note("made", token=self.token)
         self.reached.set()
         assert self.go.wait(PATIENCE_SECONDS)
+        if self.verdict == "later":
+            return Later(LEASE, {"token": self.token}, note="another system is at work")
         if self.verdict == "temporary":
             raise TemporaryError("the source is busy")
         if self.verdict == "permanent":
             raise PermanentError("the source is wrong")
         work.session.dies = self.verdict == "dies committing"
+        if self.verdict == "dies keeping":
+            fate.steps = self.steps
         return {"name": self.assignment.params.get("name", ""), "tables": {}, "records": 1, "bytes": 1}
 
     def start(self, settings, sessions):
         def run():
             handlers = dict.fromkeys(PLAN, self.handle)
             pipe: Any = SimpleNamespace(send=lambda _said: None)
-            self.outcome = _attempt(self.assignment, handlers, settings, sessions, pipe)
+            try:
+                self.outcome = _attempt(self.assignment, handlers, settings, sessions, pipe)
+            except Death:  # when all was over, but for cleaning up
+                self.outcome = Outcome("temporary", "died")
             self.reached.set()
 
         self.thread = threading.Thread(target=run, daemon=True)
         self.thread.start()
         assert self.reached.wait(PATIENCE_SECONDS)
 
-    def end(self, verdict):
-        self.verdict = verdict
+    def end(self, verdict, steps=0):
+        self.verdict, self.steps = verdict, steps
         self.go.set()
         self.thread.join(PATIENCE_SECONDS)
+        fate.steps = None
         assert self.outcome is not None
         return self.outcome
 
@@ -204,7 +277,7 @@ class Life(RuleBasedStateMachine):
         self.counted: dict[int, int] = {}  # unit → attempts that must be counted
         self.tokens: set[int] = set()
         self.committed: dict[int, Attempt] = {}  # token → attempt
-        self.orphans: dict[int, set[str]] = {}  # job → names that a death between rename and commit left behind
+        self.offered: dict[int, set[int]] = {}  # job → files that it had published when it was OK
         self.reopened: set[int] = set()  # tasks that were restarted: their units may open again
         self.seen: dict[int, str] = {}  # unit → status after the last step
 
@@ -225,7 +298,8 @@ class Life(RuleBasedStateMachine):
             seen = session.scalar(OBSERVE)
         seen["disk"] = {
             str(path.relative_to(self.settings.exports)): path.read_text()
-            for path in sorted(self.settings.exports.glob("*/*/[!.]*"))
+            for pattern in ("*/*/[!.]*", "*/*/.made-*/*")
+            for path in sorted(self.settings.exports.glob(pattern))
         }
         return seen
 
@@ -334,6 +408,13 @@ class Life(RuleBasedStateMachine):
     def event(self, which):
         self.scheduler.process(self.a_job(which), wait=True)
 
+    @rule(which=pick, steps=st.integers(0, 25))
+    def die_scheduling(self, which, steps):
+        """A scheduler takes a job on, or puts files in order, and dies at it."""
+        with fate.dying(steps):
+            self.scheduler.process(self.a_job(which), wait=True)
+            self.scheduler.put_in_order()
+
     # Broker
 
     @precondition(lambda self: self.post.messages)
@@ -368,7 +449,7 @@ class Life(RuleBasedStateMachine):
         attempt = Attempt(claim, self.names_of(claim, years, xlsx))
         self.attempts.append(attempt)
         self.holder[unit_id] = attempt
-        if claim.attempt > self.settings.max_attempts:
+        if claim.attempt > self.settings.retry_policy(claim.task_type).attempts:
             self.settle(attempt, Outcome("permanent", "lost in every attempt"))
         elif not slow:
             self.start(attempt)
@@ -384,14 +465,18 @@ class Life(RuleBasedStateMachine):
                 and session.get_one(Job, unit.job_id).status == JobStatus.RUNNING
             )
             taken = unit_id in self.holder and unit_id not in self.expired
-            return wanted and unit.status != UnitStatus.COMPLETED and not taken
+            due = unit.status != UnitStatus.QUEUED or not session.scalar(
+                select(Unit.next_attempt_at > func.now()).where(Unit.id == unit_id)
+            )
+            return wanted and unit.status != UnitStatus.COMPLETED and not taken and due
 
     @staticmethod
     def names_of(assignment, years, xlsx):
         if assignment.task_type == "export":
             return [f"{stem}.{JSONL}" for stem in ("full", *sorted(years))]
-        stem = assignment.params["name"].partition(".")[0]
-        return [f"{stem}.{suffix}" for suffix in ((CSV, XLSX) if xlsx else (CSV,))]
+        names = [*assignment.params.get("parts", []), assignment.params["name"]]
+        stems = [name.partition(".")[0] for name in names]
+        return [f"{stem}.{suffix}" for stem in stems for suffix in ((CSV, XLSX) if xlsx else (CSV,))]
 
     # Workers, on time or too late
 
@@ -411,35 +496,40 @@ class Life(RuleBasedStateMachine):
         self.start(late[which % len(late)])
 
     @precondition(lambda self: self.working())
-    @rule(which=pick, verdict=st.sampled_from(["ok", "ok", "ok", "temporary", "permanent", "dies committing"]))
-    def finish(self, which, verdict):
+    @rule(
+        which=pick,
+        verdict=st.sampled_from(VERDICTS),
+        steps=st.integers(0, 8),
+    )
+    def finish(self, which, verdict, steps):
         working = self.working()
-        self.end(working[which % len(working)], verdict)
+        self.end(working[which % len(working)], verdict, steps)
 
-    def end(self, attempt, verdict):
+    def end(self, attempt, verdict, steps=0):
         holds = self.holder.get(attempt.unit_id) is attempt
         if not holds:
             before = self.observe()
-        outcome = attempt.end(verdict)
+        outcome = attempt.end(verdict, steps)
         if not holds:
             assert self.observe() == before, "an attempt that does not hold its unit changed something"
             assert outcome.kind != "ok"
-        elif verdict == "dies committing":
-            self.orphans.setdefault(attempt.assignment.job_id, set()).update(attempt.names)
+        elif verdict == "dies keeping" and self.has_committed(attempt):
+            self.committed[attempt.token] = attempt
+            self.lets_go(attempt.unit_id)
+            self.die(attempt)
+            return
+        elif verdict in {"dies committing", "dies keeping"}:
             self.die(attempt)
             return
         elif verdict == "ok":
-            assert outcome == Outcome("ok")
+            assert (outcome.kind, outcome.error) == ("ok", "")
             self.committed[attempt.token] = attempt
-            self.tidy(attempt)
         self.settle(attempt, outcome)
 
-    def tidy(self, attempt):
-        """A commit replaces what its unit makes, and removes what no unit of its job lists."""
-        job_id = attempt.assignment.job_id
-        listed = {file["name"] for file in self.observe()["file"] if file["job_id"] == job_id}
-        if job_id in self.orphans:
-            self.orphans[job_id] = (self.orphans[job_id] - set(attempt.names)) & listed
+    def has_committed(self, attempt):
+        with self.sessions() as session:
+            unit = session.get_one(Unit, attempt.unit_id)
+            return (unit.status, unit.token) == (UnitStatus.COMPLETED, attempt.token)
 
     def settle(self, attempt, outcome):
         """Do what the parent process does with an outcome and its message."""
@@ -447,11 +537,18 @@ class Life(RuleBasedStateMachine):
         if outcome.kind in {"ok", "superseded"}:
             if outcome.kind == "ok":
                 self.lets_go(attempt.unit_id)
-        elif outcome.kind == "temporary" and assignment.attempt < self.settings.max_attempts:
+        elif outcome.later is not None:
+            if self.ask_later(attempt):
+                self.counted[attempt.unit_id] = 0
+            self.post.messages.append(attempt.unit_id)
+        elif outcome.kind == "temporary" and assignment.attempt < self._attempts_of(assignment):
             self.put_off(attempt)
             self.post.messages.append(attempt.unit_id)
         else:
             self.fail(attempt)
+
+    def _attempts_of(self, assignment):
+        return self.settings.retry_policy(assignment.task_type).attempts
 
     def put_off(self, attempt):
         self.give_up(
@@ -460,6 +557,10 @@ class Life(RuleBasedStateMachine):
                 session, attempt.unit_id, attempt.token, error="busy", traceback="", delay=LEASE
             ),
         )
+
+    def ask_later(self, attempt):
+        later = attempt.outcome.later
+        return self.give_up(attempt, lambda session: units.ask_later(session, attempt.unit_id, attempt.token, later))
 
     def fail(self, attempt):
         self.give_up(
@@ -544,6 +645,16 @@ class Life(RuleBasedStateMachine):
         self.expired.add(unit_id)
 
     @rule()
+    def back_off_ends(self):
+        """So long that every unit that was put off is due."""
+        with self.sessions.begin() as session:
+            session.execute(
+                update(Unit)
+                .where(Unit.next_attempt_at.is_not(None))
+                .values(next_attempt_at=func.now() - timedelta(seconds=1))
+            )
+
+    @rule()
     def nobody_claims(self):
         """So long that every queued unit is due to be published again."""
         with self.sessions.begin() as session:
@@ -572,15 +683,7 @@ class Life(RuleBasedStateMachine):
                 assert holder is None, f"unit {unit_id} is {status}, and its holder does not know"
             assert (unit["result"] != Result.NONE) == (status == UnitStatus.COMPLETED)
             self.check_attempts(unit)
-        for gone in self.seen.keys() - {unit["id"] for unit in all_units}:
-            self.leave_files(gone)
         self.seen = {unit["id"]: unit["status"] for unit in all_units}
-
-    def leave_files(self, unit_id):
-        """A restart planned without this unit."""
-        for attempt in self.committed.values():
-            if attempt.unit_id == unit_id:
-                self.orphans.setdefault(attempt.assignment.job_id, set()).update(attempt.names)
 
     def check_attempts(self, unit):
         before = self.seen.get(unit["id"])
@@ -602,24 +705,63 @@ class Life(RuleBasedStateMachine):
 
     def check_files(self, seen):
         names = {collection["id"]: collection["source_id"] for collection in seen["collection"]}
+        active = {collection["active_job_id"] for collection in seen["collection"]}
         for job in seen["job"]:
-            listed = {file["name"]: file for file in seen["file"] if file["job_id"] == job["id"]}
+            rows = [file for file in seen["file"] if file["job_id"] == job["id"]]
             export = Export(self.settings.exports, names[job["collection_id"]], job["id"])
-            self.check_export(export, listed, self.orphans.get(job["id"], set()))
+            for row in rows:
+                self.check_content(export, row)
+            self.check_manifest(export)
+            results = {task["result"] for task in seen["task"] if task["job_id"] == job["id"]}
+            published = [row for row in rows if row["published"]]
+            if job["id"] in active:
+                self.check_offer(job["id"], published, is_ok=results == {Result.OK})
+            if job["status"] == JobStatus.COMPLETED and results == {Result.OK}:
+                self.check_made_last(job["id"], rows, seen["unit"])
+            if job["status"] == JobStatus.COMPLETED and not job["unfiled"]:
+                self.check_directory(export, published, {row["place"] for row in rows if not row["published"]})
 
-    def check_export(self, export, listed, orphans):
-        on_disk = {path.name: path.read_text() for path in export.paths()}
-        assert on_disk.keys() - orphans == listed.keys() - orphans
-        assert listed.keys() <= on_disk.keys()
-        for name in on_disk.keys() - orphans:
-            file, content = listed[name], on_disk[name]
-            attempt = self.committed[int(content.rpartition(" ")[2])]
-            assert (attempt.unit_id, attempt.content) == (file["unit_id"], content)
-            assert (file["size"], file["sha256"]) == (len(content), sha256(content.encode()).hexdigest())
+    def check_content(self, export, row):
+        """The bytes of a row are there, whatever it is."""
+        content = export.locate(row["name"], row["place"]).read_text()
+        assert (row["size"], row["sha256"]) == (len(content), sha256(content.encode()).hexdigest())
+        attempt = self.committed[int(content.rpartition(" ")[2])]
+        assert attempt.content == content
+        assert row["unit_id"] in {attempt.unit_id, None}
+        assert row["name"] in attempt.names
+
+    def check_manifest(self, export):
         manifest = export.directory / MANIFEST
-        told = json.loads(manifest.read_text())["files"] if manifest.exists() else []
-        told = {file["name"]: file["sha256"] for file in told if file["name"] not in orphans}
-        assert told == {name: file["sha256"] for name, file in listed.items() if name not in orphans}
+        for told in json.loads(manifest.read_text())["files"] if manifest.exists() else []:
+            assert sha256(export.path(told["name"]).read_bytes()).hexdigest() == told["sha256"]
+
+    def check_offer(self, job_id, published, *, is_ok):
+        """What the active job offers changes only when the job is OK again, and then all at once."""
+        ids = {row["id"] for row in published}
+        if not is_ok:
+            assert ids == self.offered[job_id], "published files changed before the new ones were complete"
+        elif ids != self.offered.get(job_id):
+            assert None not in {row["unit_id"] for row in published}
+        self.offered[job_id] = ids
+
+    def check_made_last(self, job_id, rows, all_units):
+        last = {attempt.unit_id: attempt for attempt in self.committed.values()}
+        units_of_job = [unit["id"] for unit in all_units if unit["job_id"] == job_id]
+        wanted = sorted((unit_id, name) for unit_id in units_of_job for name in last[unit_id].names)
+        assert sorted((row["unit_id"], row["name"]) for row in rows) == wanted
+        assert all(row["published"] for row in rows)
+
+    def check_directory(self, export, published, kept):
+        there = {path.name for path in export.directory.iterdir()} if export.directory.exists() else set()
+        there = {name for name in there if not name.startswith(".attempt-")}  # of those who do not know yet
+        names = {row["name"] for row in published}
+        assert there == names | ({MANIFEST} if names else set()) | kept
+        assert {row["place"] for row in published} <= {""}
+        if names:
+            told = json.loads((export.directory / MANIFEST).read_text())["files"]
+            assert {(file["name"], file["sha256"]) for file in told} == {
+                (row["name"], row["sha256"]) for row in published
+            }
 
     def check_jobs(self, seen):
         active = {collection["id"]: collection["active_job_id"] for collection in seen["collection"]}
@@ -645,11 +787,16 @@ class Life(RuleBasedStateMachine):
     def calm_down(self):
         for _ in range(ROUNDS):
             with self.sessions() as session:
-                if session.scalar(select(Job.id).where(Job.status != JobStatus.COMPLETED).limit(1)) is None:
-                    return
+                is_over = session.scalar(select(Job.id).where(Job.status != JobStatus.COMPLETED).limit(1)) is None
+            if is_over:
+                self.tick(down=False)
+                self.everything_is_in_order()
+                assert not any(job["unfiled"] for job in self.observe()["job"])
+                return
             for unit_id in list(self.holder):
                 self.expire(unit_id)
             self.nobody_claims()
+            self.back_off_ends()
             self.tick(down=False)
             self.everything_is_in_order()
             messages, self.post.messages = self.post.messages, []
@@ -672,7 +819,9 @@ def model_sessions(postgres_url):
             name = connection.scalar(text("SELECT current_database()"))
             connection.execute(text(f'ALTER DATABASE "{name}" SET synchronous_commit = off'))
         engine.dispose()
-        yield url, sessionmaker(engine, class_=DyingSession, expire_on_commit=False)
+        sessions = sessionmaker(engine, class_=DyingSession, expire_on_commit=False)
+        with fate.watching(sessions):
+            yield url, sessions
         engine.dispose()
 
 
@@ -727,3 +876,89 @@ def test_what_a_restart_no_longer_makes_goes_from_row_manifest_and_disk(life):
         life.everything_is_in_order()
     names = {path.name for path in Export(life.settings.exports, "one", 1).paths()}
     assert names == {"full.jsonl.gz", "2020.jsonl.gz", "full.csv.tar.gz", "2020.csv.tar.gz"}
+
+
+def contents(life, job_id=1):
+    """The published files of a job, as a reader finds them: name → content."""
+    export = Export(life.settings.exports, "one", job_id)
+    rows = [row for row in life.observe()["file"] if row["job_id"] == job_id and row["published"]]
+    return {row["name"]: export.locate(row["name"], row["place"]).read_text() for row in rows}
+
+
+def carry_on_to(life, task_type, years):
+    """Take the job on until a unit of this task is being worked on."""
+    while not any(attempt.assignment.task_type == task_type for attempt in life.working()):
+        life.step(0, years)
+        life.everything_is_in_order()
+    return next(attempt for attempt in life.working() if attempt.assignment.task_type == task_type)
+
+
+def is_done(life, job_id=1):
+    """Whether all that is left of a job is to end it."""
+    seen = life.observe()
+    tasks = [task for task in seen["task"] if task["job_id"] == job_id]
+    open_units = [unit for unit in seen["unit"] if unit["job_id"] == job_id and unit["status"] != UnitStatus.COMPLETED]
+    return not open_units and all(task["status"] != TaskStatus.PLANNED for task in tasks)
+
+
+def test_files_of_the_active_job_stay_all_of_them_until_all_new_ones_are_made(life):
+    life.carry_on(0, {"2020", "2021"}, 20)
+    old = contents(life)
+    assert len(old) == 6
+    life.restart(0, "export")
+    life.end(carry_on_to(life, "flatten", {"2020"}), "permanent")
+    life.carry_on(0, {"2020"}, 20)
+    assert contents(life) == old, "it has failed midway"
+    export = Export(life.settings.exports, "one", 1)
+    assert {path.name: path.read_text() for path in export.paths()} == old
+    life.restart(0, "flatten")
+    life.carry_on(0, {"2020"}, 20)
+    new = contents(life)
+    assert new.keys() == {"full.jsonl.gz", "2020.jsonl.gz", "full.csv.tar.gz", "2020.csv.tar.gz"}
+    assert not set(new.values()) & set(old.values())
+    assert sorted(path.name for path in export.directory.iterdir()) == sorted([*new, MANIFEST])
+
+
+def test_a_cancelled_restart_leaves_the_files_of_the_active_job_as_they_were(life):
+    life.carry_on(0, {"2020"}, 20)
+    old = contents(life)
+    life.restart(0, "export")
+    carry_on_to(life, "flatten", {"2021"})
+    life.cancel(0)
+    life.tick(down=False)
+    life.everything_is_in_order()
+    assert contents(life) == old
+
+
+def test_a_scheduler_that_dies_between_any_two_steps_of_ending_a_job_loses_no_file(life):
+    life.carry_on(0, {"2020", "2021"}, 20)
+    for steps in range(100):
+        life.restart(0, "export")
+        years = {"2020"} if steps % 2 else {"2021"}  # each time a file goes, one is new, and one is replaced
+        while not is_done(life):
+            life.step(0, years)
+            life.everything_is_in_order()
+        with fate.dying(steps) as died:
+            life.scheduler.process(1, wait=True)
+        life.everything_is_in_order()
+        life.event(0)
+        life.everything_is_in_order()
+        assert life.observe()["job"][0]["status"] == JobStatus.COMPLETED
+        if not died:
+            break
+    assert 15 < steps < 99, "it died at each step there is"
+
+
+def test_an_attempt_that_dies_between_any_two_steps_of_its_commit_loses_no_file(life):
+    life.carry_on(0, {"2020"}, 20)
+    for steps in range(30):
+        life.restart(0, "flatten")
+        attempt = carry_on_to(life, "flatten", {"2020"})
+        life.end(attempt, "dies keeping", steps)
+        life.everything_is_in_order()
+        if attempt.outcome.kind == "ok":
+            break
+        if not life.has_committed(attempt):
+            life.expire(attempt.unit_id)
+        life.carry_on(0, {"2020"}, 20)
+    assert 5 < steps < 29, "it died at each step there is"

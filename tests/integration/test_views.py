@@ -1,14 +1,16 @@
 """The read models: what is shown, to whom, in which order, and with how many statements."""
 
-from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
+from itertools import combinations
 
 import pytest
-from sqlalchemy import event
+from sqlalchemy import func, select
 
 from shared import views
-from shared.db.models import File, JobStatus, Task, TaskNote, TaskStatus, Unit
-from tests.factories import make_collection, make_job
+from shared.db.models import File, Issue, Job, JobStatus, Licence, SettingsBundle, Task, TaskNote, TaskStatus
+from shared.views import JobState
+from tests.factories import make_collection, make_job, make_unit
+from tests.statements import statements
 
 START = datetime(2026, 3, 2, 4, tzinfo=UTC)
 
@@ -19,25 +21,8 @@ def session(sessions):
         yield session
 
 
-@contextmanager
-def statements(session):
-    """Collect the statements that the block sends."""
-    sent = []
-
-    def count(_connection, _cursor, statement, *_rest):
-        sent.append(statement)
-
-    session.flush()
-    engine = session.get_bind()
-    event.listen(engine, "before_cursor_execute", count)
-    try:
-        yield sent
-    finally:
-        event.remove(engine, "before_cursor_execute", count)
-
-
 def add_unit(session, task, number=1, **fields):
-    unit = Unit(task_id=task.id, job_id=task.job_id, number=number, **fields)
+    unit = make_unit(task, number=number, **fields)
     session.add(unit)
     session.flush()
     return unit
@@ -53,7 +38,12 @@ def add_file(session, job, name, **fields):
 def add_jobs(session, number):
     """Insert public collections, each with a job that has units, notes and files."""
     for index in range(number):
-        collection = make_collection(session, f"c{index}")
+        licence, bundle = Licence(name=f"l{index}"), SettingsBundle(name=f"b{index}")
+        session.add_all([licence, bundle])
+        session.flush()
+        links = {"licence_id": licence.id, "settings_bundle_id": bundle.id}
+        collection = make_collection(session, f"c{index}", translations={"es": {"title": "x"}}, **links)
+        session.add_all(Issue(collection_id=collection.id, description=text) for text in ("odd", "strange"))
         job = make_job(session, collection)
         collection.active_job_id = job.id
         for task in job.tasks:
@@ -78,8 +68,8 @@ def test_the_number_of_statements_does_not_depend_on_the_number_of_rows(session,
         assert len(views.list_jobs(session, limit=50)) == number
     assert len(sent) == 1
     with statements(session) as sent:
-        assert len(views.get_job(session, 1).tasks) == 5
-    assert len(sent) == 4
+        assert len(views.get_job(session, 1).tasks) == 6
+    assert len(sent) == 5
     with statements(session) as sent:
         assert views.get_collection(session, "c0")
     assert len(sent) == 1
@@ -177,6 +167,50 @@ def test_a_collection_without_an_active_job_is_shown_with_blanks(session):
     assert (view.active_job_id, view.date_from, view.ocid_prefix, view.license) == (None, None, "", "")
 
 
+def test_what_a_collection_says_itself_goes_before_what_its_active_job_found(session):
+    licence = Licence(name="CC BY", url="https://cc.example/by", description="Name the source.")
+    session.add(licence)
+    session.flush()
+    overrides = {"date_to": date(2019, 1, 1), "ocid_prefix": "ocds-000000", "licence_id": licence.id}
+    collection = make_collection(session, **overrides)
+    found = {"date_from": date(2020, 1, 2), "date_to": date(2021, 3, 4), "ocid_prefix": "ocds-a1b2c3"}
+    collection.active_job_id = make_job(session, collection, license="https://example.org/terms", **found).id
+    session.flush()
+    view = views.get_collection(session, "sample")
+    assert (view.date_from, view.date_to, view.ocid_prefix) == (date(2020, 1, 2), date(2019, 1, 1), "ocds-000000")
+    assert view.license == "https://cc.example/by"
+    assert view.licence.model_dump() == {"name": "CC BY", "url": licence.url, "description": "Name the source."}
+    licence.url = ""
+    session.flush()
+    assert views.get_collection(session, "sample").license == "https://example.org/terms"
+
+
+def test_texts_are_in_the_language_asked_for_or_else_as_they_are(session):
+    licence = Licence(name="Open", translations={"es": {"name": "Abierta"}})
+    session.add(licence)
+    session.flush()
+    collection = make_collection(
+        session,
+        title="Contracts",
+        description="All.",
+        licence_id=licence.id,
+        translations={"es": {"title": "Contratos", "description": ""}, "pt": {"title": "Contratações"}},
+    )
+    session.add(Issue(collection_id=collection.id, description="Odd.", translations={"es": {"description": "Raro."}}))
+    session.add(Issue(collection_id=collection.id, description="Only English."))
+    session.flush()
+
+    def texts(language):
+        view = views.get_collection(session, "sample", language=language)
+        assert views.list_collections(session, limit=1, language=language) == [view]
+        return view.title, view.description, view.summary, view.licence.name, view.issues
+
+    english = ("Contracts", "All.", "", "Open", ["Odd.", "Only English."])
+    assert texts("") == texts("en") == texts("fr") == texts("'; DROP") == english
+    assert texts("es") == texts("ES") == ("Contratos", "All.", "", "Abierta", ["Raro.", "Only English."])
+    assert texts("pt-br")[0] == "Contratações", "of the language, if there is none of the country"
+
+
 # Jobs
 
 
@@ -193,6 +227,79 @@ def test_jobs_are_filtered_by_collection_and_status(session):
     assert [view.id for view in views.list_jobs(session, limit=9, collection_id=2)] == [2]
     assert [view.id for view in views.list_jobs(session, limit=9, status=JobStatus.COMPLETED)] == [3]
     assert views.list_jobs(session, limit=9, status=JobStatus.COMPLETED, collection_id=2) == []
+
+
+def test_jobs_are_found_by_any_combination_of_states(session):
+    add_jobs_in_all_states(session)
+    everything = views.list_jobs(session, limit=99)
+    assert {view.state for view in everything} == set(JobState)
+    for number in range(1, len(JobState) + 1):
+        for wanted in combinations(JobState, number):
+            expected = [view.id for view in everything if view.state in wanted]
+            assert [view.id for view in views.list_jobs(session, limit=99, states=wanted)] == expected, wanted
+            pages, before = [], None
+            while page := views.list_jobs(session, limit=2, states=wanted, before=before):
+                pages += [view.id for view in page]
+                before = pages[-1]
+            assert pages == expected, wanted
+
+
+def add_jobs_in_all_states(session):
+    """Insert jobs, among them running ones with a task that failed, and failed ones with a task that was cancelled."""
+    ends = [
+        ("PLANNED", ["", ""]),
+        ("RUNNING", ["OK", ""]),
+        ("RUNNING", ["FAILED", ""]),
+        ("COMPLETED", ["OK", "OK"]),
+        ("COMPLETED", ["OK", "SKIPPED"]),
+        ("COMPLETED", ["FAILED", "SKIPPED"]),
+        ("COMPLETED", ["FAILED", "FAILED"]),
+        ("COMPLETED", ["FAILED", "CANCELLED"]),
+        ("COMPLETED", ["CANCELLED", "CANCELLED"]),
+    ]
+    for number, (status, results) in enumerate(ends * 2):
+        job = make_job(session, make_collection(session, f"c{number}"), tasks=("collect", "process"), status=status)
+        for task, result in zip(job.tasks, results, strict=True):
+            task.status, task.result = ("COMPLETED" if result else "PLANNED"), result
+    session.flush()
+
+
+def test_jobs_are_found_by_how_long_they_took_or_have_taken_so_far(session):
+    now = datetime.now(UTC)
+    collection = make_collection(session)
+    for start, end in ((500, 440), (500, 439), (70, None), (None, None)):
+        job = make_job(session, collection, status="RUNNING" if end is None and start else "COMPLETED")
+        job.start, job.end = (None if ago is None else now - timedelta(seconds=ago) for ago in (start, end))
+        session.flush()
+
+    def found(*seconds):
+        return [view.id for view in views.list_jobs(session, limit=9, seconds=seconds)]
+
+    assert found(60, None) == [3, 2, 1]
+    assert found(60, 60) == [1]
+    assert found(61, 61) == [2]
+    assert found(None, 61) == [2, 1]
+    assert found(62, None) == [3]
+    assert found(0, 10**9) == [3, 2, 1]
+
+
+def test_jobs_of_a_time_are_listed_and_paged_by_when_they_were_planned(session):
+    collection = make_collection(session)
+    for hours in (3, 1, 2, 4, 30):  # not in the order of their ids, as after an import
+        created = datetime.now(UTC) - timedelta(hours=hours)
+        make_job(session, collection, status="COMPLETED", created=created)
+    day = timedelta(days=1)
+    assert [view.id for view in views.list_jobs(session, limit=9, since=day)] == [2, 3, 1, 4]
+    assert [view.id for view in views.list_jobs(session, limit=2, since=day, before=3)] == [1, 4]
+
+
+def test_a_list_of_a_time_goes_on_after_a_job_that_is_deleted_meanwhile(session):
+    collection = make_collection(session)
+    for hours in (4, 3, 2, 1):
+        make_job(session, collection, status="COMPLETED", created=datetime.now(UTC) - timedelta(hours=hours))
+    session.delete(session.get(Job, 3))
+    session.flush()
+    assert [view.id for view in views.list_jobs(session, limit=9, since=timedelta(days=1), before=3)] == [2, 1]
 
 
 def test_jobs_of_collections_that_are_not_public_are_seen_by_operators_only(session):
@@ -354,6 +461,44 @@ def test_progress_is_the_sum_over_the_units(session, units, progress):
         add_unit(session, task, number, status=status, result=result, attempt=1, progress=reported)
     view = view_of(session, task).progress
     assert (view and (view.done, view.total, view.of)) == progress
+
+
+@pytest.mark.parametrize(
+    ("units", "pace"),
+    [
+        ([("RUNNING", 60, {"done": 120, "total": 300, "of": "records"})], (2, 90)),
+        ([("RUNNING", 60, {"done": 120, "of": "records"})], (2, None)),
+        (
+            [
+                ("COMPLETED", 600, {"done": 500, "total": 500, "of": "records"}),
+                ("RUNNING", 60, {"done": 120, "total": 300, "of": "records"}),
+                ("RUNNING", 40, {"done": 120, "total": 120, "of": "records"}),
+            ],
+            (5, 36),
+        ),
+        ([("RUNNING", 0.5, {"done": 120, "total": 300, "of": "records"})], (None, None)),
+        ([("RUNNING", 60, {"done": 0, "total": 300, "of": "records"})], (None, None)),
+        ([("QUEUED", 60, {"done": 120, "total": 300, "of": "records"})], (None, None)),
+        ([("COMPLETED", 60, {"done": 120, "total": 120, "of": "records"})], (None, None)),
+    ],
+)
+def test_pace_and_time_left_are_those_of_the_attempts_at_work(session, units, pace):
+    task = one_task(session)
+    for number, (status, seconds, progress) in enumerate(units, 1):
+        since = session.scalar(select(func.now())) - timedelta(seconds=seconds)
+        result = "OK" if status == "COMPLETED" else ""
+        add_unit(session, task, number, status=status, result=result, progress=progress, progress_since=since)
+    view = view_of(session, task).progress
+    assert (view.per_second, view.seconds_left) == pytest.approx(pace)
+
+
+def test_a_unit_that_is_called_again_and_again_has_a_pace_between_two_calls(session):
+    task = one_task(session)
+    since = session.scalar(select(func.now())) - timedelta(seconds=10)
+    progress = {"done": 50, "total": 100, "of": "releases"}
+    add_unit(session, task, status="QUEUED", state={"after": 50}, progress=progress, progress_since=since)
+    view = view_of(session, task).progress
+    assert (view.per_second, view.seconds_left) == pytest.approx((5, 10))
 
 
 def test_why_the_last_attempt_failed_is_shown_while_there_will_be_another(session):

@@ -5,18 +5,24 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import uuid
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from sqlalchemy import select, text, update
 
+from shared import errands, units, views
 from shared.broker import open_broker
-from shared.db.models import File, Job, JobStatus, Result, Task, TaskNote, TaskStatus, Unit, UnitStatus
+from shared.db.models import Errand, File, Job, JobStatus, Result, Task, TaskNote, TaskStatus, Unit, UnitStatus
 from shared.exports import Export
+from shared.jobs import cancel_job
 from shared.messages import EVENTS_QUEUE, Message, RunUnit
 from shared.tasks import TASKS
-from tests.factories import make_collection
+from shared.units import Later
+from tests import faults
+from tests.factories import make_collection, make_unit
 from tests.integration import tester
 from tests.waiting import eventually
 
@@ -44,6 +50,7 @@ class Bench:
     def __init__(self, settings, sessions, broker, place):
         self.settings, self.sessions, self.broker, self.place = settings, sessions, broker, place
         self.workers = []
+        self.faults = place.with_name("faults")
         self.place.mkdir()
 
     def plan(self, **behave):
@@ -59,7 +66,7 @@ class Bench:
                 "place": str(self.place),
                 "behave": {key.removeprefix("a"): value for key, value in behave.items()},
             }
-            unit = Unit(task_id=task.id, job_id=job.id, number=1, params=params)
+            unit = make_unit(task, params=params)
             session.add(unit)
             session.flush()
             self.unit_id, self.task_id, self.job_id = unit.id, task.id, job.id
@@ -71,13 +78,16 @@ class Bench:
             QUEUE, RunUnit(unit_id=self.unit_id, task_id=self.task_id, job_id=self.job_id, task_type="test")
         )
 
-    def start(self, **overrides):
+    def start(self, *rules, **overrides):
+        """Start a worker, with faults in it if there are rules (see tests/faults.py)."""
         settings = self.settings.model_copy(update=overrides)
+        through = ["tests.faults"] if rules else []
+        variables = faults.environment(self.faults, *rules) if rules else {}
         with (self.place / f"log-{len(self.workers)}").open("w") as log:
             worker = subprocess.Popen(
-                [sys.executable, "-m", "tests.integration.tester"],
+                [sys.executable, "-m", *through, "tests.integration.tester"],
                 cwd=ROOT,
-                env={**os.environ, **settings.environment()},
+                env={**os.environ, **settings.environment(), **variables},
                 stderr=log,
             )
         self.workers.append(worker)
@@ -95,6 +105,12 @@ class Bench:
     def unit(self):
         with self.sessions() as session:
             return session.get_one(Unit, self.unit_id)
+
+    def made(self):
+        """The content of each file that the unit made, by name."""
+        with self.sessions() as session:
+            rows = session.scalars(select(File).where(File.unit_id == self.unit_id)).all()
+        return {row.name: self.export.locate(row.name, row.place).read_text() for row in rows}
 
     def is_completed(self):
         return self.unit().status == UnitStatus.COMPLETED
@@ -125,18 +141,15 @@ def test_a_unit_is_done_once_with_its_file_rows_manifest_and_event(bench):
     bench.wait_until(bench.is_completed)
     unit = bench.unit()
     assert (unit.result, unit.attempt, unit.output) == (Result.OK, 1, {"attempt": 1})
-    assert bench.export.path("full.jsonl.gz").read_text() == "made in attempt 1"
-    manifest = json.loads((bench.export.directory / "manifest.json").read_text())
-    assert [file["name"] for file in manifest["files"]] == ["full.jsonl.gz"]
+    assert bench.made() == {"full.jsonl.gz": "made in attempt 1"}
     with bench.sessions() as session:
-        assert session.scalars(select(File.name)).all() == ["full.jsonl.gz"]
         assert session.scalars(select(TaskNote.note)).all() == ["made"]
     consumer = bench.broker.consume([EVENTS_QUEUE], prefetch=1)
     event = bench.wait_until(lambda: consumer.receive(0.2))
     assert json.loads(event.body)["unit_id"] == bench.unit_id
     consumer.close()
     bench.wait_until(bench.is_settled)
-    assert sorted(path.name for path in bench.export.directory.iterdir()) == ["full.jsonl.gz", "manifest.json"]
+    assert [path.name for path in bench.export.directory.iterdir()] == [f".made-{bench.unit_id}-{bench.unit().token}"]
 
 
 def test_a_duplicate_message_does_not_repeat_the_work(bench):
@@ -147,6 +160,17 @@ def test_a_duplicate_message_does_not_repeat_the_work(bench):
     bench.publish()
     bench.wait_until(bench.is_settled)
     assert len(bench.started()) == 1
+
+
+def test_a_second_message_does_not_start_the_next_attempt_early_and_loses_nothing(bench):
+    bench.plan(a1="temporary")
+    bench.start(retry_base_seconds=3600, retry_cap_seconds=3600)
+    bench.wait_until(lambda: bench.unit().next_attempt_at)
+    bench.publish()
+    bench.wait_until(lambda: bench.broker.depth(QUEUE).waiting == 2, "both messages wait")
+    assert (bench.unit().status, bench.unit().attempt) == (UnitStatus.QUEUED, 1)
+    assert len(bench.started()) == 1
+    bench.broker.purge(QUEUE)
 
 
 def test_a_temporary_failure_is_tried_again_and_its_attempts_are_counted(bench):
@@ -186,7 +210,7 @@ def test_failures_that_stay_temporary_are_given_up_after_the_last_attempt(bench)
     bench.wait_until(bench.is_completed)
     unit = bench.unit()
     assert (unit.result, unit.attempt) == (Result.FAILED, 3)
-    assert unit.error == "the source is busy Given up after 3 attempts."
+    assert unit.error == "the source is busy. Given up after 3 attempts."
 
 
 def test_a_killed_child_costs_an_attempt_and_not_the_worker(bench):
@@ -208,8 +232,8 @@ def test_after_kill_9_another_worker_does_the_unit_when_the_lease_is_over(bench)
     bench.start()
     bench.wait_until(bench.is_completed)
     assert (bench.unit().result, bench.unit().attempt) == (Result.OK, 2)
-    assert bench.export.path("full.jsonl.gz").read_text() == "made in attempt 2"
-    assert sorted(path.name for path in bench.export.directory.iterdir()) == ["full.jsonl.gz", "manifest.json"]
+    assert bench.made() == {"full.jsonl.gz": "made in attempt 2"}
+    assert [path.name for path in bench.export.directory.iterdir()] == [f".made-{bench.unit_id}-{bench.unit().token}"]
     bench.wait_until(bench.is_settled)
 
 
@@ -229,33 +253,31 @@ def test_a_frozen_worker_that_wakes_up_changes_nothing(bench):
         os.kill(pid, signal.SIGCONT)
     bench.wait_until(lambda: "claim" in (bench.place / "log-0").read_text(), "the frozen worker learns of its loss")
     assert bench.unit().attempt == 2
-    assert bench.export.path("full.jsonl.gz").read_text() == "made in attempt 2"
+    assert bench.made() == {"full.jsonl.gz": "made in attempt 2"}
     bench.wait_until(bench.is_settled)
 
 
 def test_a_child_frozen_in_its_commit_keeps_nobody_waiting_for_longer_than_a_lease(bench):
-    bench.plan(a1="freeze in commit")
-    bench.start()
-    (mark,) = bench.wait_until(lambda: list(bench.place.glob("frozen-*")))
+    bench.plan()
+    bench.start("child.gathered_one=stop@1")
+    (mark,) = bench.wait_until(lambda: faults.marks(bench.faults))
 
     def is_unlocked():
         with bench.sessions() as session:
             return session.scalars(select(Job.id).with_for_update(skip_locked=True)).all()
 
     bench.wait_until(is_unlocked, "the job's row is free while the child is frozen")
-    os.kill(int(mark.name.split("-")[1]), signal.SIGCONT)
+    faults.thaw(mark.pids)
     bench.wait_until(bench.is_completed)
     assert (bench.unit().result, bench.unit().attempt) == (Result.OK, 2)
-    assert bench.export.path("full.jsonl.gz").read_text() == "made in attempt 2"
+    assert bench.made() == {"full.jsonl.gz": "made in attempt 2"}
     bench.wait_until(bench.is_settled)
 
 
-def test_an_attempt_frozen_in_its_commit_does_not_replace_its_successors_manifest(bench):
-    bench.plan(a1="freeze in commit")
-    frozen = bench.start()
-    (mark,) = bench.wait_until(lambda: list(bench.place.glob("frozen-*")))
-    child = int(mark.name.split("-")[1])
-    os.kill(frozen.pid, signal.SIGSTOP)
+def test_an_attempt_frozen_in_its_commit_leaves_no_files_beside_its_successors(bench):
+    bench.plan()
+    bench.start("child.gathered_one=stop_both@1")
+    (mark,) = bench.wait_until(lambda: faults.marks(bench.faults))
     with bench.sessions() as session:  # as a restart of the server would
         session.execute(
             text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE '% child'")
@@ -265,15 +287,31 @@ def test_an_attempt_frozen_in_its_commit_does_not_replace_its_successors_manifes
     bench.publish()
     bench.start()
     bench.wait_until(bench.is_completed)
-    manifest = (bench.export.directory / "manifest.json").read_bytes()
-    for pid in (child, frozen.pid):
-        os.kill(pid, signal.SIGCONT)
+    faults.thaw(mark.pids)
     bench.wait_until(lambda: "claim" in (bench.place / "log-0").read_text(), "the frozen worker learns of its loss")
-    assert (bench.export.directory / "manifest.json").read_bytes() == manifest
-    assert bench.export.path("full.jsonl.gz").read_text() == "made in attempt 2"
-    assert sorted(path.name for path in bench.export.directory.iterdir()) == ["full.jsonl.gz", "manifest.json"]
+    assert bench.made() == {"full.jsonl.gz": "made in attempt 2"}
+    assert [path.name for path in bench.export.directory.iterdir()] == [f".made-{bench.unit_id}-{bench.unit().token}"]
     bench.wait_until(bench.is_settled)
     assert bench.broker.dead_letters(QUEUE) == []
+
+
+def test_a_child_that_has_committed_and_is_slow_to_say_so_is_waited_for(bench):
+    bench.plan()
+    worker = bench.start("child.committed=stop@1")
+    (mark,) = bench.wait_until(lambda: faults.marks(bench.faults))
+    bench.wait_until(bench.is_completed)
+    (heartbeat,) = (bench.settings.data_dir / "health").glob("tester@*")
+    frozen_at = time.time()
+    # The lease is two seconds, so it was to be renewed several times since.
+    bench.wait_until(lambda: heartbeat.stat().st_mtime > frozen_at + 3, "the loop has turned for long enough")
+    faults.thaw(mark.pids)
+    bench.wait_until(bench.is_settled)
+    bench.wait_until(lambda: "unit completed" in (bench.place / "log-0").read_text())
+    assert "given up" not in (bench.place / "log-0").read_text()
+    consumer = bench.broker.consume([EVENTS_QUEUE], prefetch=1)
+    assert json.loads(bench.wait_until(lambda: consumer.receive(0.2)).body)["unit_id"] == bench.unit_id
+    consumer.close()
+    assert worker.poll() is None
 
 
 def test_a_starting_worker_deletes_what_killed_ones_left_and_spares_the_living(bench):
@@ -361,7 +399,7 @@ def test_a_unit_whose_worker_is_lost_each_time_is_given_up(bench):
     bench.start()
     bench.wait_until(bench.is_completed)
     assert bench.unit().result == Result.FAILED
-    assert "lost in every attempt" in bench.unit().error
+    assert "lost in the last of" in bench.unit().error
 
 
 def is_running(pid):
@@ -372,3 +410,116 @@ def is_running(pid):
 
 
 assert tester.TASKS is TASKS
+
+
+# What another system does
+
+
+def test_a_unit_that_waits_for_another_system_is_called_again_and_no_attempt_is_counted(bench):
+    bench.plan(a1="later")
+    bench.start(max_attempts=1)  # it is called more often than it may be tried
+    bench.wait_until(lambda: (bench.place / "called-0").exists() and bench.unit().status == UnitStatus.QUEUED)
+    with bench.sessions() as session:
+        (task,) = views.get_job(session, bench.job_id, public_only=False).tasks
+    assert task.waits_for == "The other system is at it."
+    bench.wait_until(bench.is_completed)
+    unit = bench.unit()
+    assert (unit.result, unit.attempt, unit.state, unit.error) == (Result.OK, 1, {"calls": 3}, "")
+    assert len(list(bench.place.glob("called-*"))) == 3
+    bench.wait_until(bench.is_settled)
+    with bench.sessions() as session:
+        assert session.scalars(select(TaskNote.note)).all() == ["made"], "what a call left that was no end is gone"
+
+
+def test_a_unit_that_waits_is_shown_as_waiting_until_the_other_system_begins(bench):
+    bench.plan()
+    shown = []
+    for waiting in (True, False):
+        with bench.sessions.begin() as session:
+            claim = units.claim(session, bench.unit_id, worker="w", lease=timedelta(seconds=9), database_url="")
+            delay = timedelta(0) if waiting else timedelta(hours=1)
+            later = Later(delay, {"x": 1}, note="at it", waiting=waiting, done=7, of="pages")
+            assert units.ask_later(session, bench.unit_id, claim.token, later)
+        with bench.sessions() as session:
+            (task,) = views.get_job(session, bench.job_id, public_only=False).tasks
+        shown.append((task.status, task.waits_for, task.progress.done, task.progress.of, task.attempts))
+    assert shown == [
+        (TaskStatus.WAITING, "at it", 7, "pages", 0),
+        (TaskStatus.RUNNING, "at it", 7, "pages", 0),
+    ]
+    with bench.sessions.begin() as session:
+        assert not units.ask_later(session, bench.unit_id, claim.token, later), "its claim is over"
+        assert not units.unclaimed(session, after=timedelta(seconds=1)), "it waits for its time"
+
+
+def test_a_waiting_unit_whose_job_is_cancelled_is_called_no_more(bench):
+    bench.plan(a1="later")
+    bench.start()
+    bench.wait_until(lambda: bench.unit().state)
+    with bench.sessions.begin() as session:
+        cancel_job(session, bench.job_id, actor="ada")
+    assert bench.unit().result == Result.CANCELLED
+    bench.wait_until(bench.is_settled)
+    assert not (bench.place / "done-1").exists()
+    with bench.sessions() as session:
+        assert [row.action for row in session.scalars(select(Errand).order_by(Errand.id))] == ["stop", "stop"]
+
+
+# Errands
+
+
+def plan_errand(bench, action="wipe", **params):
+    with bench.sessions.begin() as session:
+        errands.plan(
+            session, "test", "native", action, job_id=5, source_id="c", params={"place": str(bench.place), **params}
+        )
+
+
+def errands_left(bench):
+    with bench.sessions() as session:
+        return session.scalars(select(Errand).order_by(Errand.id)).all()
+
+
+def test_an_errand_is_done_while_all_slots_are_busy_and_so_is_what_follows_from_it(bench):
+    bench.plan(a1="wait")
+    bench.start()
+    bench.wait_until(bench.started)
+    plan_errand(bench, follow=True)
+    bench.wait_until(lambda: not errands_left(bench))
+    assert (bench.place / "errand-wipe-1").exists()
+    (bench.place / "go").touch()
+    bench.wait_until(bench.is_completed)
+
+
+@pytest.mark.parametrize("trouble", ["away", "broken"])
+def test_an_errand_that_fails_is_shown_and_tried_again(bench, trouble):
+    (bench.place / trouble).touch()
+    plan_errand(bench)
+    bench.start()
+    bench.wait_until((bench.place / "errand-wipe-3").exists)
+    with bench.sessions() as session:
+        (view,) = errands.list_errands(session)
+    assert view.error == {"away": "the other system is away", "broken": "Unexpected KeyError: 'missing'"}[trouble]
+    (bench.place / trouble).unlink()
+    bench.wait_until(lambda: not errands_left(bench))
+
+
+def test_an_errand_whose_worker_died_is_done_by_the_next(bench):
+    plan_errand(bench)
+    with bench.sessions.begin() as session:
+        errands.claim(session, "tester", hold=timedelta(0))
+    bench.start()
+    bench.wait_until(lambda: not errands_left(bench))
+
+
+def test_others_of_a_system_that_is_away_wait_with_the_first(bench):
+    for _ in range(3):
+        plan_errand(bench)
+    with bench.sessions.begin() as session:
+        claimed = errands.claim(session, "tester", hold=timedelta(minutes=1))
+        assert errands.claim(session, "collector", hold=timedelta(minutes=1)) is None
+    with bench.sessions.begin() as session:
+        errands.put_off(session, claimed, error="away", delay=timedelta(hours=1))
+    with bench.sessions.begin() as session:
+        assert errands.claim(session, "tester", hold=timedelta(minutes=1)) is None
+    assert [row.error for row in errands_left(bench)] == ["away", "", ""]

@@ -142,18 +142,32 @@ def _lives(histories: dict[int, list[Change]]) -> list[tuple[float, str]]:
 
 
 def violations(histories: dict[int, list[Change]]) -> list[str]:
-    """Return what must never be: a unit without an end, with two, or claimed with a token that is not newer."""
+    """Return what must never be: a unit without an end, with two, or claimed with a token that is not newer.
+
+    A unit whose job is restarted has another life, with an end of its own.
+    """
     found: list[str] = []
     for unit_id, history in histories.items():
-        ends = [change for change in history if change.is_end]
-        if [change.result for change in ends] != ["OK"]:
-            found.append(f"Unit {unit_id} ended {len(ends)} times: {_shown(ends)}.")
-        elif history[-1] is not ends[0]:
-            found.append(f"Unit {unit_id} changed after its end: {_shown(history)}.")
+        for life in _split(history):
+            ends = [change for change in life if change.is_end]
+            if [change.result for change in ends] != ["OK"]:
+                found.append(f"Unit {unit_id} ended {len(ends)} times: {_shown(ends)}.")
+            elif life[-1] is not ends[0]:
+                found.append(f"Unit {unit_id} changed after its end: {_shown(life)}.")
         tokens = [change.token for change in history if change.is_claim]
         if tokens != sorted(set(tokens)):
             found.append(f"Unit {unit_id} was claimed with tokens {tokens}.")
     return found
+
+
+def _split(history: Sequence[Change]) -> list[list[Change]]:
+    lives: list[list[Change]] = [[]]
+    for change in history:
+        if (change.was, change.status) == ("COMPLETED", "PLANNED"):
+            lives.append([])
+        else:
+            lives[-1].append(change)
+    return lives
 
 
 def _shown(changes: Sequence[Any]) -> str:

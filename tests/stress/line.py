@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -69,8 +69,26 @@ class Member:
 class Line:
     """All members. Used by one thread, which calls :meth:`tend` often."""
 
-    def __init__(self, settings: Settings, *, workers: int, logs: Path, chance: random.Random) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        workers: int,
+        logs: Path,
+        chance: random.Random,
+        through: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+        restart_seconds: tuple[float, float] = RESTART_SECONDS,
+    ) -> None:
+        """Make the line; :meth:`tend` starts it.
+
+        :param through: modules that run each service: ``tests.faults``.
+        :param environment: variables beside the settings.
+        :param restart_seconds: between which limits a place stays empty.
+        """
         logs.mkdir()
+        self._through, self._restart_seconds = through, restart_seconds
+        self._environment = {**os.environ, **(environment or {})}
         self._settings, self._chance = settings, chance
         names = {SCHEDULER: SCHEDULERS} | dict.fromkeys(WORKER_SERVICES, workers)
         self.members = [
@@ -95,10 +113,10 @@ class Line:
 
     def _start(self, member: Member) -> None:
         settings = self._settings.model_copy(update={"grace_seconds": round(self._chance.uniform(0, 2), 1)})
-        command = [sys.executable, "-m", f"services.{member.service}"]
+        command = [sys.executable, "-m", *self._through, f"services.{member.service}"]
         if setpriv := shutil.which("setpriv"):  # nobody is left behind, however this process ends
             command = [setpriv, "--pdeathsig", "KILL", "--", *command]
-        member.begin(command, {**os.environ, **settings.environment()})
+        member.begin(command, {**self._environment, **settings.environment()})
 
     def _bury(self, member: Member) -> None:
         assert member.process is not None
@@ -107,13 +125,18 @@ class Line:
             (member.killed and status == -signal.SIGKILL)
             or (member.terminated_at is not None and status == 0)
             or (member.terminated_at is not None and status == -signal.SIGTERM and not member.has_started)
+            or self.is_explained(member, status)
         )
         if not expected:
             asked = "after SIGTERM" if member.terminated_at is not None else "by itself"
             self.violations.append(f"{member.name} (process {member.pid}) ended {asked} with status {status}.")
-        member.process = None
-        member.start_at = time.monotonic() + self._chance.uniform(*RESTART_SECONDS)
+        member.process, member.terminated_at = None, None  # or it would be late, and killed, while it is not there
+        member.start_at = time.monotonic() + self._chance.uniform(*self._restart_seconds)
         self.restarts += 1
+
+    def is_explained(self, _member: Member, _status: int) -> bool:
+        """Return whether a process has ended by something else than our signals, and should have."""
+        return False
 
     def free(self, services: Iterable[str]) -> list[Member]:
         """Return the members of some services that can be disturbed."""

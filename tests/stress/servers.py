@@ -4,6 +4,7 @@ PostgreSQL is the embedded one (shared/db/embedded.py): whatever happened to it,
 where it was. Ending and starting take seconds and are done by a thread, so that only those wait for it who want to.
 """
 
+import abc
 import contextlib
 import os
 import signal
@@ -16,11 +17,11 @@ from pathlib import Path
 import psycopg2
 
 from shared.db.embedded import _try_lock, embedded_database
-from tests.backends import RabbitNode, private_rabbitmq
+from tests.backends import RabbitNode, private_rabbitmq, rabbitmq_version
 from tests.waiting import eventually
 
 
-class Server:
+class Server(abc.ABC):
     """A server that is up, or on its way down and up again."""
 
     def __init__(self) -> None:
@@ -50,8 +51,9 @@ class Server:
         except Exception as error:  # noqa: BLE001  raised by wait()
             self._failure = error
 
+    @abc.abstractmethod
     def _start(self) -> None:
-        raise NotImplementedError
+        """Start it, and return when it is up."""
 
 
 class Postgres(Server):
@@ -108,6 +110,7 @@ class RabbitMQ(Server):
     def __init__(self, node: RabbitNode) -> None:
         super().__init__()
         self.node, self.url = node, node.url
+        self.version = rabbitmq_version(node.url)
 
     def stop(self) -> None:
         """End it as an operator does; if that fails, as a power cut does."""

@@ -14,6 +14,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session, sessionmaker
 
+from shared import filing
 from shared.db.models import Compiled, Job, Record
 from shared.exports import JSONL, Export
 from shared.settings import Settings
@@ -24,7 +25,7 @@ from tests.factories import make_collection, make_job, make_work
 LARGE_RECORDS = 20_000
 YEARS = range(2019, 2024)
 SHORT_PLAN = ("collect", "process", "export")
-FULL_PLAN = ("collect", "process", "export", "coverage", "flatten")
+FULL_PLAN = ("collect", "process", "check", "export", "coverage", "flatten")
 LONG_PLAN = ("collect", "process", "export", "flatten")
 
 
@@ -120,12 +121,16 @@ def run_undisturbed(source: Source, settings: Settings, sessions: sessionmaker[S
         export = Export(settings.exports, source.name, job.id)
         job_id = job.id
     for task_type in source.plan:
-        units = [{"name": path.name} for path in export.convertible_paths()] if task_type == "flatten" else [{}]
+        with sessions() as session:
+            names = filing.current_sizes(session, job_id, JSONL)
+        units = [{"name": name} for name in names] if task_type == "flatten" else [{}]
         for number, params in enumerate(units, 1):
             with sessions() as session:
                 work = make_work(session, settings, session.get_one(Job, job_id), task_type, params, number)
                 _commit(work, load(TASKS[task_type].handler)(work))
                 work.remove_directories()
+    with sessions.begin() as session:
+        filing.put_in_place(session, session.get_one(Job, job_id), export)
     with sessions() as session:
         return Expected(
             records=session.query(Record).filter_by(job_id=job_id).count(),

@@ -2,13 +2,17 @@
 
 import hashlib
 import json
+import random
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from sqlalchemy import func, select
+from sqlalchemy import and_, func, select
 from sqlalchemy.orm import Session, selectinload, sessionmaker
 
+from services.api import downloads
+from services.api.problems import ProblemError
 from shared.broker import Broker
 from shared.db.models import (
     Collection,
@@ -27,6 +31,9 @@ from shared.exports import MANIFEST, Export
 from shared.messages import queues
 from shared.settings import Settings
 from tests.stress.sources import Expected, Source, digest, published_keys
+
+COUNTED_SECONDS = 60.0
+"""How long RabbitMQ's own count of messages may lag behind."""
 
 
 def verify_jobs(
@@ -63,6 +70,8 @@ def _verify_files(settings: Settings, job: Job, source: Source, expected: Expect
     if not export.directory.is_dir():
         yield "it has no directory of files."
         return
+    if job.unfiled or any(file.place or not file.published for file in job.files):
+        yield "its files are not all published and under their names."
     there = {path.name for path in export.directory.iterdir()}
     rows = {file.name: file for file in job.files}
     if there - {MANIFEST} != rows.keys():
@@ -135,6 +144,38 @@ def _verify_notes(sessions: sessionmaker[Session]) -> Iterator[str]:
         yield from (f"Unit {row.unit_id} left a note twice: {row.note}" for row in session.execute(statement))
 
 
+def verify_downloads(settings: Settings, sessions: sessionmaker[Session], *, chance: random.Random) -> Iterator[str]:
+    """A file of an active job, drawn by chance, can be downloaded, and has the digest that its row promises.
+
+    At every moment, also while the job is done again, and its files move.
+    """
+    columns = (Collection.source_id, File.name)
+    with sessions() as session:
+        published = select(*columns).join(File, and_(File.job_id == Collection.active_job_id, File.published))
+        rows = session.execute(published.order_by(Collection.id, File.name)).all()
+        if not rows:
+            return
+        name, file = chance.choice(rows)
+        while True:  # as downloads.serve does
+            try:
+                wanted = downloads.find(session, settings.exports, name, file)
+            except ProblemError:  # the job that has replaced it has no such file
+                return
+            try:
+                with downloads.open_published(wanted) as stream:
+                    digest = hashlib.file_digest(stream, "sha256").hexdigest()
+                fault = "" if digest == wanted.file.sha256 else "is another file than the one of its row"
+            except OSError as error:
+                fault = f"cannot be opened: {error}"
+            try:
+                if downloads.find(session, settings.exports, name, file).row == wanted.row:
+                    break
+            except ProblemError:
+                return
+    if fault:
+        yield f"Download {file} of {name}, row {wanted.row}, {fault}."
+
+
 def verify_leftovers(settings: Settings) -> Iterator[str]:
     """Nothing temporary is left on disk. What is beside a job's files is found by :func:`verify_jobs`."""
     if settings.scratch.is_dir():
@@ -152,9 +193,16 @@ def verify_queues(broker: Broker, messages: Callable[[], Mapping[str, int]] | No
         depth = broker.depth(name)
         if depth.ready or depth.waiting:
             yield f"Queue {name} holds {depth.ready} ready and {depth.waiting} waiting messages."
-    if messages is not None:
-        stuck = {name: count for name, count in messages().items() if not name.endswith(".dead")}
-        yield from (f"Queue {name} holds {count} messages." for name, count in stuck.items())
+    if messages is None:
+        return
+    # The server counts quorum queues anew only every few seconds (quorum_tick_interval), so that for a while it still
+    # tells of messages that have long been settled.
+    deadline = time.monotonic() + COUNTED_SECONDS
+    while stuck := {name: count for name, count in messages().items() if not name.endswith(".dead")}:
+        if time.monotonic() > deadline:
+            yield from (f"Queue {name} holds {count} messages." for name, count in stuck.items())
+            return
+        time.sleep(0.5)
 
 
 def dead_letters(broker: Broker) -> Counter[tuple[str, str]]:
@@ -168,6 +216,7 @@ def count_open(sessions: sessionmaker[Session]) -> dict[str, int]:
         return {
             "jobs not completed": session.scalar(select(func.count()).where(Job.status != JobStatus.COMPLETED)) or 0,
             "jobs not archived": session.scalar(select(func.count()).where(~Job.archived, ~Job.keep_all_data)) or 0,
+            "jobs not in order": session.scalar(select(func.count()).where(Job.unfiled)) or 0,
             "jobs to be deleted": session.scalar(select(func.count()).where(Job.wiping != Wiping.NONE)) or 0,
             "units open": session.scalar(select(func.count()).where(Unit.status != "COMPLETED")) or 0,
             "tasks open": session.scalar(select(func.count()).where(Task.status != "COMPLETED")) or 0,

@@ -1,5 +1,7 @@
 """Which part of a file a request wants, and whether it has it already (RFC 9110)."""
 
+import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -97,6 +99,8 @@ def test_another_entity_tag_does_not_match(tags):
         ({"If-Modified-Since": PUBLISHED}, True),
         ({"If-Modified-Since": LATER}, True),
         ({"If-Modified-Since": EARLIER}, False),
+        ({"If-Modified-Since": "Mon Mar  2 04:00:11 2026"}, True),
+        ({"If-Modified-Since": "Monday, 02-Mar-26 04:00:11 GMT"}, True),
         ({"If-Modified-Since": "yesterday"}, False),
         ({"If-Modified-Since": "Mon, 02 Mar 99999 04:00:10 GMT"}, False),
         ({"If-None-Match": '"x"', "If-Modified-Since": LATER}, False),
@@ -104,6 +108,22 @@ def test_another_entity_tag_does_not_match(tags):
 )
 def test_the_entity_tag_decides_before_the_date_whether_anything_changed(headers, expected):
     assert not_modified(Headers(headers), published()) is expected
+
+
+def test_entity_tags_may_come_in_several_lines():
+    lines = Headers(raw=[(b"if-none-match", b'"x"'), (b"if-none-match", ETAG.encode())])
+    assert not_modified(lines, published())
+
+
+def test_an_http_date_without_a_zone_is_in_gmt_wherever_the_server_is(monkeypatch):
+    monkeypatch.setenv("TZ", "America/Bogota")
+    time.tzset()
+    try:
+        assert not not_modified(Headers({"If-Modified-Since": "Mon Mar  2 04:00:10 2026"}), published())
+        assert not_modified(Headers({"If-Modified-Since": "Mon Mar  2 04:00:11 2026"}), published())
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 @pytest.mark.parametrize(
@@ -133,3 +153,15 @@ def test_the_headers_name_type_version_and_a_name_to_save_under():
         "Last-Modified": PUBLISHED,
         "Repr-Digest": "sha-256=:q6urq6urq6urq6urq6urq6urq6urq6urq6urq6urq6s=:",
     }
+
+
+@pytest.mark.parametrize(
+    ("state", "address"),
+    [
+        ({"public": True}, "https://files.example.org/exports/sample/1/full.jsonl.gz"),
+        ({}, None),
+        ({"public": True, "made": Path("/exports/sample/1/.made-1-2/full.jsonl.gz")}, None),
+    ],
+)
+def test_another_server_has_what_is_public_and_under_its_name(state, address):
+    assert replace(published(), **state).address("https://files.example.org/exports") == address

@@ -30,7 +30,7 @@ ROOT = Path(__file__).parents[2]
 COMMANDS = [
     *("demo", "up", "publish"),
     *("add", "run", "collections", "jobs", "job", "files"),
-    *("status", "migrate", "settings", "dead", "pause", "resume", "replay", "delete-jobs"),
+    *("status", "migrate", "settings", "dead", "pause", "resume", "replay", "key", "delete-jobs"),
     *("scheduler", "collector", "processor", "exporter", "flattener", "api"),
 ]
 

@@ -5,8 +5,10 @@ from datetime import UTC, date, datetime, timedelta, timezone
 
 import pytest
 
-from services.scheduler.decisions import DAYS, LatestJob, PastJob, dispose, is_out_of_date
+from services.scheduler.decisions import DAYS, MISSED_AFTER, LatestJob, delay_in_day, is_out_of_date, keeps_schedule
 from shared.db.models import RetrievalFrequency
+from shared.retention import PastJob, dispose
+from shared.schedules import read_schedule
 
 TODAY = date(2026, 3, 15)
 
@@ -66,6 +68,63 @@ def test_a_planned_job_is_enough():
 
 def test_a_collection_with_an_incomplete_job_is_not_due():
     assert not decide(latest=started(31), has_incomplete_job=True)
+
+
+# Schedules
+
+MONDAY = datetime(2026, 3, 9, 3, tzinfo=UTC)
+
+
+def keep(now, latest=None, **facts):
+    values = {
+        "frozen": False,
+        "catch_up": True,
+        "created": MONDAY - timedelta(days=2),
+        "has_incomplete_job": False,
+    }
+    return keeps_schedule(read_schedule("0 3 * * MON"), latest=latest, now=now, **(values | facts))
+
+
+def test_a_collection_with_a_schedule_is_due_from_each_of_its_times_until_a_job_starts():
+    moment = timedelta(microseconds=1)
+    assert not keep(MONDAY - moment).due
+    assert keep(MONDAY - moment).at == MONDAY
+    assert keep(MONDAY).due
+    assert keep(MONDAY + timedelta(days=6)).due
+    started_then = LatestJob(MONDAY + timedelta(minutes=1), failed=True)  # a failure waits for the next time, too
+    assert not keep(MONDAY + timedelta(days=7) - moment, started_then).due
+    assert keep(MONDAY + timedelta(days=7), started_then).due
+
+
+def test_times_before_a_collection_was_added_do_not_count():
+    assert not keep(MONDAY + timedelta(hours=2), created=MONDAY + timedelta(hours=1)).due
+
+
+@pytest.mark.parametrize("catch_up", [True, False])
+def test_missed_times_are_made_up_for_once_or_let_go(catch_up):
+    long_ago = LatestJob(MONDAY - timedelta(days=70), failed=False)
+    assert keep(MONDAY + MISSED_AFTER, long_ago, catch_up=catch_up).due
+    verdict = keep(MONDAY + MISSED_AFTER + timedelta(seconds=1), long_ago, catch_up=catch_up)
+    assert verdict.due is catch_up
+    assert verdict.at == MONDAY if catch_up else MONDAY + timedelta(days=7)
+    since = LatestJob(MONDAY + timedelta(hours=5), failed=False)
+    assert not keep(MONDAY + timedelta(hours=6), since, catch_up=catch_up).due
+
+
+def test_a_schedule_waits_while_there_is_a_reason_to():
+    assert not keep(MONDAY, frozen=True).due
+    assert not keep(MONDAY, LatestJob(None, failed=False)).due
+    assert not keep(MONDAY, LatestJob(MONDAY - timedelta(days=1), failed=False), has_incomplete_job=True).due
+
+
+def test_collections_are_spread_over_the_time_given_each_at_its_own():
+    spread = timedelta(hours=6)
+    delays = [delay_in_day(f"collection-{number}", spread) for number in range(1000)]
+    assert delays == [delay_in_day(f"collection-{number}", spread) for number in range(1000)]
+    by_hour = [sum(timedelta(hours=hour) <= delay < timedelta(hours=hour + 1) for delay in delays) for hour in range(6)]
+    assert sum(by_hour) == 1000
+    assert min(by_hour) > 100
+    assert delay_in_day("x", timedelta(0)) == timedelta(0)
 
 
 # Which jobs are deleted

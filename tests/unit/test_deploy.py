@@ -25,6 +25,7 @@ EXAMPLE_TEXT = (DEPLOY / ".env.example").read_text(encoding="utf-8")
 DOCKERFILE_TEXT = (DEPLOY / "Dockerfile").read_text(encoding="utf-8")
 GUIDE_TEXT = (ROOT / "docs" / "deployment.md").read_text(encoding="utf-8")
 SERVERS = ("postgres", "rabbitmq")
+MONITORS = ("prometheus", "grafana")
 
 
 def seconds(duration: str) -> int:
@@ -70,7 +71,7 @@ def compose(tmp_path):
 
 
 def test_every_service_of_the_suite_is_there_and_nothing_unknown():
-    assert set(COMPOSE["services"]) == {*SERVICES, *SERVERS, "migrate"}
+    assert set(COMPOSE["services"]) == {*SERVICES, *SERVERS, *MONITORS, "migrate"}
 
 
 @pytest.mark.parametrize("service", SERVICES)
@@ -96,20 +97,22 @@ def test_the_schema_is_brought_up_to_date_once():
     assert migrate["depends_on"] == {"postgres": {"condition": "service_healthy"}}
 
 
-@pytest.mark.parametrize("service", [*SERVICES, *SERVERS])
+@pytest.mark.parametrize("service", [*SERVICES, *SERVERS, *MONITORS])
 def test_a_health_check_asks_what_matters(service):
     check = COMPOSE["services"][service]["healthcheck"]
     expected = {
         "api": "/health/ready",
         "postgres": "--host=127.0.0.1",
         "rabbitmq": "check_port_connectivity",
+        "prometheus": "/-/ready",
+        "grafana": "/api/health",
     }.get(service, f"shared.health {service}")
     assert expected in " ".join(check["test"])
     assert check["retries"] >= 1
     assert seconds(check["timeout"]) <= seconds(check["interval"])
 
 
-@pytest.mark.parametrize("service", [*SERVICES, *SERVERS])
+@pytest.mark.parametrize("service", [*SERVICES, *SERVERS, *MONITORS])
 def test_a_service_comes_back_after_a_crash_or_a_reboot(service):
     assert COMPOSE["services"][service]["restart"] == "unless-stopped"
 
@@ -134,12 +137,19 @@ def test_files_are_shared_and_the_api_only_reads_them():
         mounts = COMPOSE["services"][service]["volumes"]
         mode = ":ro" if service == "api" else ""
         assert mounts[0] == f"data:{COMPOSE['x-service']['environment']['BOWERBIRD_DATA_DIR']}{mode}"
-    assert set(COMPOSE["volumes"]) == {"postgres", "rabbitmq", "data"}
+    assert set(COMPOSE["volumes"]) == {"postgres", "rabbitmq", "data", *MONITORS}
+
+
+def test_whoever_reads_settings_has_the_files_that_they_name():
+    for service in (*SERVICES, "migrate"):
+        assert "${CONFIG_DIR:-./config}:/etc/bowerbird:ro" in COMPOSE["services"][service]["volumes"]
 
 
 def test_only_the_api_is_reachable_and_only_from_this_host_unless_asked_otherwise():
     published = {name: definition.get("ports") for name, definition in COMPOSE["services"].items()}
     assert published.pop("api") == ["${API_ADDRESS:-127.0.0.1}:${API_PORT:-8080}:8080"]
+    for monitor, port in (("prometheus", 9090), ("grafana", 3000)):
+        assert published.pop(monitor) == [f"127.0.0.1:${{{monitor.upper()}_PORT:-{port}}}:{port}"]
     assert not any(published.values())
     assert COMPOSE["networks"]["inside"] == {"internal": True}
     for server in SERVERS:
@@ -167,11 +177,11 @@ def test_the_example_names_every_variable_that_the_compose_file_reads():
     read = set(re.findall(r"(?<!\$)\$\{([A-Z_]+)", COMPOSE_TEXT))
     explained = set(re.findall(r"^(?:# )?([A-Z_]+)=", EXAMPLE_TEXT, re.MULTILINE))
     assert not read - explained
-    assert all(name in read or name.startswith(PREFIX) for name in explained)
+    assert all(name in read or name.startswith((PREFIX, "OTEL_")) for name in explained)
 
 
 def test_every_setting_that_deploy_names_exists():
-    texts = [path.read_text(encoding="utf-8") for path in DEPLOY.iterdir() if path.is_file()]
+    texts = [path.read_text(encoding="utf-8") for path in DEPLOY.rglob("*") if path.is_file()]
     named = set(re.findall(rf"\b{PREFIX}[A-Z_]+\b", "\n".join([*texts, GUIDE_TEXT])))
     assert "BOWERBIRD_DATABASE_URL" in named
     assert not named - {PREFIX + name.upper() for name in Settings.model_fields}
@@ -180,9 +190,9 @@ def test_every_setting_that_deploy_names_exists():
 def test_images_are_named_by_version():
     defaults = dict(re.findall(r"\$\{([A-Z]+_IMAGE):-([^}]+)\}", COMPOSE_TEXT))
     defaults |= re.findall(r"^ARG (PYTHON_IMAGE)=(.+)$", DOCKERFILE_TEXT, re.MULTILINE)
-    assert set(defaults) == {"POSTGRES_IMAGE", "RABBITMQ_IMAGE", "PYTHON_IMAGE"}
+    assert set(defaults) == {"POSTGRES_IMAGE", "RABBITMQ_IMAGE", "PYTHON_IMAGE", "PROMETHEUS_IMAGE", "GRAFANA_IMAGE"}
     for image in defaults.values():
-        assert re.fullmatch(r"[a-z]+:\d+(\.\d+)*(-[a-z]+)*", image), f"{image} names no version"
+        assert re.fullmatch(r"[a-z/]+:v?\d+(\.\d+)*(-[a-z]+)*", image), f"{image} names no version"
     assert "latest" not in COMPOSE_TEXT + DOCKERFILE_TEXT
     assert {definition["image"] for definition in COMPOSE["services"].values()} == {
         "bowerbird:${IMAGE_TAG:-local}",
@@ -261,6 +271,27 @@ def test_nothing_starts_without_a_password(compose, missing):
 
     assert result.returncode != 0
     assert f"required variable {missing} is missing a value: set it in .env" in result.stderr
+
+
+def test_monitoring_runs_only_if_asked_for_and_reads_the_files_that_are_there():
+    for monitor in MONITORS:
+        definition = COMPOSE["services"][monitor]
+        assert definition["profiles"] == ["monitoring"]
+        files = [mount.split(":")[0] for mount in definition["volumes"] if mount.startswith("./")]
+        assert files
+        assert all((DEPLOY / file).is_file() for file in files)
+    assert not any("profiles" in COMPOSE["services"][name] for name in (*SERVICES, *SERVERS, "migrate"))
+
+
+def test_prometheus_asks_every_service_where_it_answers():
+    prometheus = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yml").read_text(encoding="utf-8"))
+    (asked,) = [job for job in prometheus["scrape_configs"] if job["job_name"] == "bowerbird"]
+    ports = {name: found["port"] for found in asked["dns_sd_configs"] for name in found["names"]}
+    environment = COMPOSE["x-service"]["environment"]
+    assert ports == {
+        service: int(environment["BOWERBIRD_METRICS_PORT"]) if service != "api" else 8080 for service in SERVICES
+    }
+    assert environment["BOWERBIRD_METRICS_HOST"] == "0.0.0.0"
 
 
 def test_hadolint_has_nothing_to_say_about_the_dockerfile():

@@ -46,6 +46,24 @@ def test_values_become_lines_wherever_the_stream_is_cut(values, sizes):
     assert sum(counts) == total == len(values)
 
 
+@given(
+    st.lists(st.binary(max_size=50).map(lambda value: value.replace(b"\n", b""))),
+    st.lists(st.booleans()),
+)
+def test_values_become_lines_if_they_come_row_by_row_and_now_and_then_do_not(values, joined):
+    pieces = [HEADER.pack(SIGNATURE, 0, 0)]
+    for number, value in enumerate(values):
+        row = struct.pack(">hi", 1, len(value)) + value
+        if number < len(joined) and joined[number]:
+            pieces[-1] += row[:-1]
+            pieces.append(row[-1:])
+        else:
+            pieces.append(row)
+    blocks, counts, total = feed([*pieces, TRAILER])
+    assert b"".join(blocks) == b"".join(value + b"\n" for value in values)
+    assert sum(counts) == total == len(values)
+
+
 def test_a_block_is_emitted_once_it_is_long_enough(monkeypatch):
     monkeypatch.setattr(lines, "BLOCK_BYTES", 10)
     blocks, counts, _ = feed([stream([b"1234", b"5678", b"9", b"x" * 25, b"z"])])
@@ -60,6 +78,8 @@ def test_no_rows_give_no_block():
 def test_a_record_with_a_line_break_is_named():
     with pytest.raises(PermanentError, match=r"Record 2 has a line break .* restart the job from its process task"):
         feed([stream([b"{}", b'{\n"a": 1}'])])
+    with pytest.raises(PermanentError, match=r"Record 1 has a line break"):
+        feed([HEADER.pack(SIGNATURE, 0, 0), struct.pack(">hi", 1, 3) + b"{\n}", TRAILER])
 
 
 @pytest.mark.parametrize("cut", [b"", TRAILER[:1]])

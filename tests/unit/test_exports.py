@@ -1,5 +1,7 @@
 """Names and places of published files, lock files, the manifest."""
 
+import contextlib
+import hashlib
 import json
 import os
 from datetime import UTC, datetime, timedelta
@@ -7,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from shared import exports
-from shared.exports import Export, LockFile, lock_name, manifest, read_lock, replace_text, split_name
+from shared.exports import MANIFEST, Export, LockFile, lock_name, manifest, read_lock, replace_text, split_name
 
 
 @pytest.fixture
@@ -24,6 +26,7 @@ def lock(export, token, name="full.jsonl.gz"):
     [
         ("full.jsonl.gz", ("full", "jsonl.gz")),
         ("undated.xlsx", ("undated", "xlsx")),
+        ("full.parquet.tar", ("full", "parquet.tar")),
         ("0999.csv.tar.gz", ("0999", "csv.tar.gz")),
     ],
 )
@@ -187,4 +190,122 @@ def test_the_manifest_lists_every_file_by_name():
 
 
 def test_every_format_has_a_media_type():
-    assert set(exports.MEDIA_TYPES) == {exports.JSONL, exports.CSV, exports.XLSX}
+    assert set(exports.MEDIA_TYPES) == {exports.JSONL, exports.CSV, exports.XLSX, exports.PARQUET}
+
+
+# Made, and put in place
+
+
+def facts(export, name, text, place=""):
+    """Write a file, and return what its row says."""
+    path = export.directory / place / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    return {"name": name, "place": place, "size": len(text), "records": 1, "sha256": digest}
+
+
+def put(export, *files, kept=(), confirm=lambda: None):
+    return export.put_in_place(files, kept=kept, confirm=confirm)
+
+
+def there(export):
+    return sorted(str(path.relative_to(export.directory)) for path in export.directory.rglob("*") if path.is_file())
+
+
+def told(export):
+    return {file["name"]: file["sha256"] for file in json.loads((export.directory / MANIFEST).read_text())["files"]}
+
+
+def test_an_attempts_files_are_kept_in_a_place_of_its_own(export):
+    staging = export.attempt_directory(3, 17)
+    staging.mkdir(parents=True)
+    for name in ("made", "half"):
+        (staging / name).write_text(name)
+    place = export.keep(staging, 3, 17, [(staging / "made", "full.xlsx")])
+    assert export.locate("full.xlsx", place).read_text() == "made"
+    assert there(export) == [".attempt-3-17/half", ".made-3-17/full.xlsx"]
+
+
+def test_an_attempt_whose_directory_was_deleted_keeps_nothing(export):
+    export.directory.mkdir(parents=True)
+    with pytest.raises(FileNotFoundError):
+        export.keep(export.attempt_directory(3, 17), 3, 17, [])
+    assert list(export.directory.iterdir()) == []
+
+
+def test_files_get_their_names_others_go_and_the_manifest_tells_of_them(export):
+    old = facts(export, "full.jsonl.gz", "old")
+    facts(export, "2020.jsonl.gz", "not made any more")
+    put(export, old)
+    new = facts(export, "full.jsonl.gz", "new", ".made-1-2")
+    facts(export, "full.xlsx", "of no row", ".made-1-1")
+    assert put(export, new) == {"full.jsonl.gz"}
+    assert there(export) == ["full.jsonl.gz", MANIFEST]
+    assert export.path("full.jsonl.gz").read_text() == "new"
+    assert told(export) == {"full.jsonl.gz": new["sha256"]}
+
+
+def test_files_that_are_not_published_yet_stay_in_their_place(export):
+    old = facts(export, "full.jsonl.gz", "old")
+    facts(export, "full.jsonl.gz", "new", ".made-1-2")
+    assert put(export, old, kept={".made-1-2"}) == {"full.jsonl.gz"}
+    assert there(export) == [".made-1-2/full.jsonl.gz", "full.jsonl.gz", MANIFEST]
+
+
+def test_what_is_in_order_is_not_touched(export):
+    file = facts(export, "full.jsonl.gz", "text", ".made-1-2")
+    put(export, file)
+    before = (export.directory / MANIFEST).stat().st_ino
+    put(export, {**file, "place": ""})
+    assert (export.directory / MANIFEST).stat().st_ino == before
+    (export.directory / MANIFEST).write_text("damaged")
+    put(export, file)
+    assert told(export) == {"full.jsonl.gz": file["sha256"]}
+
+
+def test_the_manifest_is_away_while_it_would_not_be_true(export):
+    put(export, facts(export, "full.jsonl.gz", "old"))
+    new = facts(export, "full.jsonl.gz", "new", ".made-1-2")
+    seen = []
+    put(
+        export,
+        new,
+        confirm=lambda: seen.append((export.path("full.jsonl.gz").read_text(), (export.directory / MANIFEST).exists())),
+    )
+    assert ("old", False) in seen
+    assert all(content == "old" or not is_told for content, is_told in seen[:-1])
+
+
+def test_a_file_that_is_nowhere_is_not_told_of(export):
+    file = facts(export, "full.jsonl.gz", "text")
+    lost = {**file, "name": "full.xlsx", "place": ".made-1-2"}
+    shorter = {**facts(export, "2020.xlsx", "text"), "size": 5}
+    assert put(export, file, lost, shorter) == {"full.jsonl.gz"}
+    assert told(export).keys() == {"full.jsonl.gz"}
+
+
+def test_without_a_directory_there_is_nothing_to_put_in_place(export):
+    assert put(export) == set()
+    assert not export.directory.exists()
+
+
+@pytest.mark.parametrize("at", range(1, 4))
+def test_who_was_frozen_while_another_put_files_in_place_changes_nothing(export, at):
+    """At each confirmation of the first: a second one does it all, and a third with newer rows."""
+    facts(export, "2020.jsonl.gz", "not made any more")
+    first = facts(export, "full.jsonl.gz", "first", ".made-1-1")
+    calls = []
+
+    def freeze():
+        calls.append(None)
+        if len(calls) == at:
+            put(export, first)
+            put(export, facts(export, "full.jsonl.gz", "second", ".made-1-2"), facts(export, "2020.jsonl.gz", "anew"))
+
+    with contextlib.suppress(FileNotFoundError):
+        put(export, first, confirm=freeze)
+    assert len(calls) >= at
+    assert export.path("full.jsonl.gz").read_text() == "second"
+    assert export.path("2020.jsonl.gz").read_text() == "anew"
+    assert told(export).keys() == {"full.jsonl.gz", "2020.jsonl.gz"}

@@ -4,7 +4,8 @@ import gzip
 
 import pytest
 
-from services.flattener.source import Source, batches, measure
+from services.flattener import source
+from services.flattener.source import Source, measure
 from shared.errors import PermanentError
 
 
@@ -44,8 +45,22 @@ def test_a_damaged_file_is_named_with_the_remedy(tmp_path, damage):
         measure(path)
 
 
-def test_batches_know_their_first_line(tmp_path):
+def test_blocks_are_whole_lines(tmp_path, monkeypatch):
+    monkeypatch.setattr(source, "LINES_BYTES", 4)
     path = tmp_path / "2021.jsonl.gz"
-    path.write_bytes(gzip.compress(b"a\nb\nc\n"))
-    assert list(batches(path, 2)) == [(1, [b"a\n", b"b\n"]), (3, [b"c\n"])]
-    assert list(batches(path, 3)) == [(1, [b"a\n", b"b\n", b"c\n"])]
+    path.write_bytes(gzip.compress(b"a\nb\nlong line\nc\nno end"))
+    read = list(source.blocks(path))
+    assert b"".join(read) == b"a\nb\nlong line\nc\nno end"
+    assert all(block.endswith(b"\n") for block in read[:-1])
+
+
+@pytest.mark.parametrize(
+    ("parts", "expected"),
+    [([b"a", b"bc"], True), ([b"a", b"b"], False), ([b"a", b"bcd"], False), ([b"bc", b"a"], False), ([], False)],
+)
+def test_a_file_is_others_joined_only_if_each_byte_says_so(tmp_path, parts, expected):
+    paths = [tmp_path / str(number) for number in range(len(parts))]
+    for path, content in zip(paths, parts, strict=True):
+        path.write_bytes(content)
+    (tmp_path / "whole").write_bytes(b"abc")
+    assert source.joined(tmp_path / "whole", paths) is expected

@@ -31,6 +31,11 @@ def test_defaults_need_no_environment(monkeypatch, tmp_path):
         ("BOWERBIRD_DATABASE_URL", "mysql://localhost/x", "BOWERBIRD_DATABASE_URL: must start with postgresql://"),
         ("BOWERBIRD_BROKER_URL", "redis://localhost", "BOWERBIRD_BROKER_URL: must start with amqp://"),
         ("BOWERBIRD_BROKER_PREFIX", "Not OK", "BOWERBIRD_BROKER_PREFIX"),
+        ("BOWERBIRD_ALLOWED_NETWORKS", "10.1.0.1/16", "ALLOWED_NETWORKS: .*did you mean 10.1.0.0/16"),
+        ("BOWERBIRD_ALLOWED_NETWORKS", "10.1.0.0/33", "'10.1.0.0/33' is no network"),
+        ("BOWERBIRD_ALLOWED_NETWORKS", "10.1", "'10.1' is no network"),
+        ("BOWERBIRD_ALLOWED_NETWORKS", "http://intranet.example", "is no network .* or host name"),
+        ("BOWERBIRD_OUTBOUND_PROXY", "proxy:3128", "BOWERBIRD_OUTBOUND_PROXY: must be an http"),
         ("BOWERBIRD_API_PROT", "80", "No such setting: BOWERBIRD_API_PROT"),
     ],
 )
@@ -42,12 +47,17 @@ def test_a_wrong_variable_is_named_with_its_fault(monkeypatch, variable, value, 
 
 def test_settings_survive_the_way_through_a_childs_environment(monkeypatch, tmp_path):
     settings = load_settings(
-        data_dir=tmp_path, database_url="postgresql://u:p@h/d", job_tasks_plan="collect, process", lease_seconds=2.5
+        data_dir=tmp_path,
+        database_url="postgresql://u:p@h/d",
+        job_tasks_plan="collect, process",
+        lease_seconds=2.5,
+        allowed_networks="127.0.0.1, 10.1.0.0/16,FD00::/8,Intranet.example",
     )
     for name, value in settings.environment().items():
         monkeypatch.setenv(name, value)
     assert load_settings() == settings
     assert load_settings().job_tasks_plan == ("collect", "process")
+    assert load_settings().allowed_networks == ("127.0.0.1/32", "10.1.0.0/16", "fd00::/8", "intranet.example")
 
 
 def test_an_empty_variable_means_the_default(monkeypatch):

@@ -54,7 +54,7 @@ def test_a_dead_letter_queue():
 
 
 def test_every_queue_of_the_suite_has_its_retry_and_dead_letter_queues():
-    assert len(declared) == len(queues()) * (2 + len(RETRY_STEPS))
+    assert len(topology.queues()) == len(queues()) * (2 + len(RETRY_STEPS))
 
 
 def test_events_are_routed_by_type_and_tasks_by_queue():

@@ -7,7 +7,8 @@ also left out once, and the search must then find harm: if it found none, it wou
 
 What must hold:
 
-1. A unit is claimed, or taken back, only if it is open and nobody holds it, or its holder's lease is over.
+1. A unit is claimed, or taken back, only if it is open and nobody holds it, or its holder's lease is over; and not
+   before it is due, after an attempt that failed for now.
 2. Only the holder of the claim changes the unit. The claim ends with a commit, a failure, being put off or handed back,
    taken back after the lease, claimed by another then, and by a cancellation or a restart at any time.
 3. A unit is committed at most once each time it is planned.
@@ -31,6 +32,7 @@ CALM_ROUNDS = 5
 GUARDS = (
     "claim only what is open",
     "claim only what is free or expired",
+    "claim only what is due",
     "claim with a new token",
     "write only where the token matches",
     "write only where the unit is running",
@@ -56,6 +58,7 @@ class State(NamedTuple):
     status: str = PLANNED
     token: int = 0
     expired: bool = False
+    waits: bool = False
     attempt: int = 0
     messages: int = 0
     workers: tuple[Worker, ...] = (Worker(), Worker())
@@ -96,7 +99,7 @@ class Protocol:
 
     def publish(self, state):
         again = state.status == QUEUED and self.has("tick publishes again")
-        if state.status == PLANNED or again:
+        if state.status == PLANNED or (again and not state.waits):
             yield state.message()._replace(status=QUEUED)
 
     # Worker
@@ -105,11 +108,16 @@ class Protocol:
         if not state.messages:
             return
         over = state.status in OVER
-        free = state.status in {PLANNED, QUEUED} or (state.status == RUNNING and state.expired)
+        waits = state.status == QUEUED and state.waits
+        if waits and self.has("claim only what is due"):
+            return  # the message is put off for the rest of the time, and stays
+        free = (state.status in {PLANNED, QUEUED} and not waits) or (state.status == RUNNING and state.expired)
         if over and self.has("claim only what is open"):
             yield state._replace(messages=state.messages - 1)  # nothing to do: the message is dropped
-        elif (over or free or not self.has("claim only what is free or expired")) and state.claims < MAX_CLAIMS:
-            yield from self.claimed(state, "" if free else "claimed, and not free")
+            return
+        can_be_had = over or free or waits or not self.has("claim only what is free or expired")
+        if can_be_had and state.claims < MAX_CLAIMS:
+            yield from self.claimed(state, "" if free else "claimed, and not due" if waits else "claimed, and not free")
         # else its holder is alive: the message is put off, and stays
 
     def claimed(self, state, harm):
@@ -123,6 +131,7 @@ class Protocol:
                 status=RUNNING,
                 token=token,
                 expired=False,
+                waits=False,
                 attempt=attempt,
                 messages=state.messages - 1,
                 claims=claims,
@@ -162,7 +171,7 @@ class Protocol:
             if state.workers[number].attempt >= MAX_ATTEMPTS:
                 yield from self.write(state, number, status=FAILED)
             else:
-                yield from (after.message() for after in self.write(state, number, status=QUEUED))
+                yield from (after.message() for after in self.write(state, number, status=QUEUED, waits=True))
 
     def hand_back(self, state):
         for number in self.each_worker(state):
@@ -186,6 +195,10 @@ class Protocol:
         if state.status == RUNNING:
             yield state._replace(expired=True)
 
+    def back_off_ends(self, state):
+        if state.waits:
+            yield state._replace(waits=False)
+
     def lose_message(self, state):
         if state.messages:
             yield state._replace(messages=state.messages - 1)
@@ -203,7 +216,7 @@ class Protocol:
         """The unit is planned anew, from whatever state."""
         if state.restarts < MAX_RESTARTS:
             fenced = self.has("restart ends the claim") or state.status != RUNNING
-            row = {"status": PLANNED, "token": 0, "expired": False} if fenced else {}
+            row = {"status": PLANNED, "token": 0, "expired": False, "waits": False} if fenced else {}
             after = state._replace(attempt=0, restarts=state.restarts + 1, holder=None, committed=False)
             yield after._replace(**row)
 
@@ -217,6 +230,7 @@ class Protocol:
         renew,
         crash,
         lease_ends,
+        back_off_ends,
         lose_message,
         duplicate_message,
         cancel,
@@ -248,7 +262,7 @@ class Protocol:
         for _ in range(CALM_ROUNDS):
             if state.status in OVER:
                 return True
-            for step in (self.lease_ends, self.take_back, self.publish, self.claim, then):
+            for step in (self.lease_ends, self.back_off_ends, self.take_back, self.publish, self.claim, then):
                 state = next(iter(step(state)), state)
         return state.status in OVER
 
