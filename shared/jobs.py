@@ -4,10 +4,11 @@ What a person asks for is audited in the same transaction. Stopping work needs n
 the work is no longer wanted, and whoever holds a unit finds out when it renews its lease, within a second.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, delete, func, select, update
+from sqlalchemy import ColumnElement, delete, func, insert, select, update
+from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -33,7 +34,7 @@ from shared.errors import BowerbirdError, BrokerUnavailableError
 from shared.faults import fault
 from shared.logging import get_logger
 from shared.messages import EVENTS_QUEUE, JobPlanned
-from shared.pauses import require_not_paused
+from shared.pauses import collection_is_paused, require_not_paused
 from shared.processes import PUBLISH
 from shared.quality import IGNORED
 from shared.quality import OPTION as THRESHOLDS
@@ -53,6 +54,9 @@ class JobInProgressError(BowerbirdError):
 class JobStateError(BowerbirdError):
     """What was asked for does not fit the job's state; the text says why and what does."""
 
+
+Plan = list[tuple[str, TaskSpec]]
+"""The types of a job's tasks, in order, and who does each."""
 
 FAILED_UNITS = "failed"
 """Stands for a task's units that are not OK, where :func:`restart_task` is told which."""
@@ -108,9 +112,7 @@ def plan_job(
     removing = select(Collection.removing).where(Collection.id == collection.id)
     if session.scalar(removing.with_for_update(read=True, key_share=True)) is not False:
         raise JobStateError(f"{collection.source_id} is being deleted.")
-    own_plan = [only] if only else collection.tasks_plan
-    resolved = resolve_plan(plan, own_plan=own_plan, backends=collection.backends)
-    tasks = _with_check(resolved, collection)
+    tasks = tasks_of(collection, plan, only=only)
     if (running := _incomplete(session, collection.id)) is not None:
         raise JobInProgressError(running, collection.source_id)
     job = Job(
@@ -131,10 +133,7 @@ def plan_job(
         if running is None:
             raise
         raise JobInProgressError(running, collection.source_id) from None
-    session.add_all(
-        Task(job_id=job.id, type=task_type, backend=spec.name, order=order)
-        for order, (task_type, spec) in enumerate(tasks, 1)
-    )
+    session.execute(insert(Task), _rows_of(job.id, tasks))
     if actor is not None:
         details: dict[str, Any] = {"collection": collection.source_id}
         if ignore_thresholds:
@@ -144,12 +143,44 @@ def plan_job(
     return job
 
 
-def _with_check(tasks: list[tuple[str, TaskSpec]], collection: Collection) -> list[tuple[str, TaskSpec]]:
+def plan_jobs(session: Session, plans: Mapping[int, Plan]) -> Sequence[Any]:
+    """Insert a planned job with its tasks for each collection, by the calendar, in a few statements for all.
+
+    None is planned for a collection that is paused or being deleted, or that has an incomplete job.
+
+    :param plans: collection id → :func:`tasks_of` it.
+    :return: (id, collection_id, trace) of each job.
+    """
+    free = select(Collection.id).where(Collection.id.in_(plans), ~Collection.removing, ~collection_is_paused())
+    # In order, so that two who do this wait for each other and not in a circle; locked as in plan_job.
+    locked = session.scalars(free.order_by(Collection.id).with_for_update(read=True, key_share=True)).all()
+    if not locked:
+        return []
+    jobs = session.execute(
+        upsert(Job).on_conflict_do_nothing().returning(Job.id, Job.collection_id, Job.trace),
+        [{"collection_id": id_, "trace": tracing.new_trace()} for id_ in locked],
+    ).all()
+    if rows := [row for job in jobs for row in _rows_of(job.id, plans[job.collection_id])]:
+        session.execute(insert(Task), rows)
+    return jobs
+
+
+def tasks_of(collection: Collection, plan: Sequence[str], *, only: str = "") -> Plan:
+    """Return the tasks of a job of a collection, and who does each; parameters and errors are :func:`plan_job`'s."""
+    own_plan = [only] if only else collection.tasks_plan
+    tasks = resolve_plan(plan, own_plan=own_plan, backends=collection.backends)
     types = [task_type for task_type, _ in tasks]
     if not collection.options.get(THRESHOLDS) or "check" in types or "process" not in types:
         return tasks
     place = types.index("process") + 1
     return [*tasks[:place], ("check", spec_of("check")), *tasks[place:]]
+
+
+def _rows_of(job_id: int, tasks: Plan) -> list[dict[str, Any]]:
+    return [
+        {"job_id": job_id, "type": task_type, "backend": spec.name, "order": order}
+        for order, (task_type, spec) in enumerate(tasks, 1)
+    ]
 
 
 def plan_lone_job(session: Session, *, process: str, task_type: str, request: dict[str, Any]) -> Job:

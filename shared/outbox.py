@@ -41,14 +41,15 @@ def publish_units(sessions: sessionmaker[Session], broker: Broker, rows: Sequenc
     While it is away, that is fewer than there are: the others need a message still, and the scheduler's tick knows.
     """
     published: dict[int, datetime] = {}
+    spans, messages = [], []
+    for row in rows:
+        names = {"job": row.job_id, "task": row.type, "unit": row.id}
+        span = tracing.begin("publish", tracing.task_of(row.trace, row.task_id), **names)
+        message = RunUnit(unit_id=row.id, task_id=row.task_id, job_id=row.job_id, task_type=row.type, trace=span.trace)
+        spans.append(span)
+        messages.append((work_queue(spec_of(row.type).service), message))
     try:
-        for row in rows:
-            names = {"job": row.job_id, "task": row.type, "unit": row.id}
-            span = tracing.begin("publish", tracing.task_of(row.trace, row.task_id), **names)
-            message = RunUnit(
-                unit_id=row.id, task_id=row.task_id, job_id=row.job_id, task_type=row.type, trace=span.trace
-            )
-            broker.publish(work_queue(spec_of(row.type).service), message)
+        for row, span, _ in zip(rows, spans, broker.publish_all(messages), strict=True):
             published[row.id] = row.modified
             span.finish()
             metrics.UNITS_PUBLISHED.inc(task=row.type)

@@ -530,12 +530,17 @@ def unclaimed(session: Session, *, after: timedelta, limit: int = 1000) -> list[
     The broker lost their messages, or has many before them. A repeated message is harmless, but each is received and
     costs a claim: so after each the time doubles, up to :data:`REPUBLISH_CAP`. Not those that are paused.
     """
+    return list(session.execute(_unclaimed(after, limit)).all())
+
+
+@cache
+def _unclaimed(after: timedelta, limit: int) -> Select[Any]:
     doublings = func.least(func.greatest(Unit.publications - 1, 0), MAX_DOUBLINGS)
     patience = func.least(after * func.power(2, doublings), max(after, REPUBLISH_CAP))
-    statement = select(*MESSAGE_COLUMNS).join(Job, Job.id == Unit.job_id)
     late = and_(Unit.status == UnitStatus.QUEUED, Unit.published_at < func.now() - patience)
     due = and_(late, Unit.type.in_(TASKS), _wanted(), ~unit_is_paused())
-    return list(session.execute(statement.where(due).order_by(Unit.id).limit(limit)).all())
+    columns: tuple[Any, ...] = MESSAGE_COLUMNS
+    return select(*columns).join(Job, Job.id == Unit.job_id).where(due).order_by(Unit.id).limit(limit)
 
 
 def waiting(session: Session, scope: Scope, *, after: int, limit: int) -> list[Any]:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 from sqlalchemy import Select, and_, bindparam, exists, false, func, or_, select, true, update
@@ -24,6 +25,9 @@ from shared.db.models import (
 from shared.exports import NO_COLLECTION
 from shared.pauses import collection_is_paused, job_is_paused
 
+_JOB_IDS: Any = bindparam("job_ids", expanding=True)
+# Statements of every tick and every step of a job are built once (``@cache``), as that takes longer than many of them.
+
 
 @dataclass(frozen=True)
 class Scheduled:
@@ -35,6 +39,19 @@ class Scheduled:
     has_incomplete_job: bool
 
 
+@dataclass(frozen=True)
+class OpenTask:
+    """A task that is not completed, and what is known where it may start."""
+
+    task: Task
+    paused: bool
+    """Whether its collection is paused."""
+    now: datetime
+    """When the transaction began, by the database's clock."""
+    seconds: float | None
+    """How long a unit of this type took in the job that is published; None: there is none, or it had no such unit."""
+
+
 def scheduled_collections(session: Session) -> list[Scheduled]:
     """Return all that are collected by the calendar and not paused, by id: for people."""
     return _scheduled(session, _scheduled_statement().order_by(Collection.id))
@@ -42,8 +59,13 @@ def scheduled_collections(session: Session) -> list[Scheduled]:
 
 def collections_to_look_at(session: Session, *, limit: int) -> list[Scheduled]:
     """Return those that may have become due: their time to be looked at has come, and they have no incomplete job."""
+    return _scheduled(session, _to_look_at(limit))
+
+
+@cache
+def _to_look_at(limit: int) -> Select[Any]:
     statement = _scheduled_statement().where(Collection.look_at <= func.now(), ~_incomplete_job())
-    return _scheduled(session, statement.order_by(Collection.look_at, Collection.id).limit(limit))
+    return statement.order_by(Collection.look_at, Collection.id).limit(limit)
 
 
 def look_again(session: Session, times: Mapping[int, datetime]) -> None:
@@ -90,31 +112,59 @@ def movable_jobs(session: Session) -> Sequence[int]:
 
     A running one that is paused may have a task to complete.
     """
+    return session.scalars(_movable()).all()
+
+
+@cache
+def _movable() -> Select[Any]:
     open_unit = exists().where(Unit.job_id == Job.id, Unit.status != UnitStatus.COMPLETED)
-    return session.scalars(
-        select(Job.id)
-        .where(
-            or_(
-                and_(Job.status == JobStatus.PLANNED, ~job_is_paused()),
-                and_(Job.status == JobStatus.RUNNING, ~open_unit),
-            )
-        )
-        .order_by(Job.id)
-    ).all()
+    planned = and_(Job.status == JobStatus.PLANNED, ~job_is_paused())
+    running = and_(Job.status == JobStatus.RUNNING, ~open_unit)
+    return select(Job.id).where(or_(planned, running)).order_by(Job.id)
 
 
-def lock_job(session: Session, job_id: int, *, wait: bool) -> Job | None:
-    """Lock an incomplete job's row; return None if there is none, or (``wait=False``) another scheduler has it.
+def lock_jobs(session: Session, job_ids: Sequence[int], *, wait: bool) -> Sequence[Job]:
+    """Lock incomplete jobs' rows, by id; leave out those that are none, or (``wait=False``) that another has.
 
-    Its collection is read with it, as it was before the wait.
+    Their collections are read with them, as they were before the wait.
 
     An event waits for the lock: whoever holds it may have looked just before what the event tells of.
     """
-    return session.scalar(
+    return session.scalars(_lock(wait), {"job_ids": list(job_ids)}).all()
+
+
+@cache
+def _lock(wait: bool) -> Select[Any]:
+    return (
         select(Job)
         .options(joinedload(Job.collection))
-        .where(Job.id == job_id, Job.status != JobStatus.COMPLETED)
+        .where(Job.id.in_(_JOB_IDS), Job.status != JobStatus.COMPLETED)
+        .order_by(Job.id)
         .with_for_update(of=Job, key_share=True, skip_locked=not wait)
+    )
+
+
+def open_tasks(session: Session, job_ids: Sequence[int]) -> dict[int, list[OpenTask]]:
+    """Return the tasks of jobs that are not completed, in order. Call after :func:`lock_jobs`."""
+    found: dict[int, list[OpenTask]] = {job_id: [] for job_id in job_ids}
+    for row in session.execute(_open_tasks(), {"job_ids": list(job_ids)}):
+        seconds = None if row.seconds is None else float(row.seconds)
+        found[row.Task.job_id].append(OpenTask(row.Task, paused=row.paused, now=row.now, seconds=seconds))
+    return found
+
+
+@cache
+def _open_tasks() -> Select[Any]:
+    seconds = select(func.avg(func.extract("epoch", Unit.end - Unit.start))).where(
+        Unit.job_id == Collection.active_job_id, Unit.type == Task.type, Unit.result == Result.OK
+    )
+    return (
+        select(Task, seconds.correlate(Task, Collection).scalar_subquery().label("seconds"))
+        .add_columns(job_is_paused().label("paused"), func.now().label("now"))
+        .join(Job, Job.id == Task.job_id)
+        .outerjoin(Collection, Collection.id == Job.collection_id)
+        .where(Task.job_id.in_(_JOB_IDS), Task.status != TaskStatus.COMPLETED)
+        .order_by(Task.job_id, Task.order)
     )
 
 
@@ -132,13 +182,6 @@ def lock_completed_job(session: Session, job_id: int) -> Job | None:
         .where(Job.id == job_id, Job.status == JobStatus.COMPLETED)
         .with_for_update(key_share=True, skip_locked=True)
     )
-
-
-def open_tasks(session: Session, job_id: int) -> Sequence[Task]:
-    """Return the job's tasks that are not completed, in order."""
-    return session.scalars(
-        select(Task).where(Task.job_id == job_id, Task.status != TaskStatus.COMPLETED).order_by(Task.order)
-    ).all()
 
 
 def jobs_to_archive(session: Session, *, failed_data_days: float, limit: int) -> Sequence[int]:

@@ -5,14 +5,15 @@ event, a lost message or a dead worker costs time and nothing else. Several sche
 them take turns, and every step is decided again after the lock is had.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import structlog
 from sqlalchemy import func, select
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
 
 from services.scheduler import repository
@@ -40,10 +41,9 @@ from shared.errors import BrokerUnavailableError, ConfigurationError, TemporaryE
 from shared.exports import Export
 from shared.failures import classify
 from shared.faults import fault
-from shared.jobs import JobInProgressError, JobStateError, plan_job
+from shared.jobs import Plan, plan_jobs, tasks_of
 from shared.logging import get_logger
 from shared.outbox import publish_next, publish_units
-from shared.pauses import PausedError, is_paused
 from shared.processes import kind_of
 from shared.retention import Disposal
 from shared.schedules import read_schedule
@@ -54,8 +54,9 @@ log = get_logger()
 
 LOOK_LIMIT = 1000
 """Collections that are decided about at once."""
-PUBLISH_EVERY = 20
-"""Jobs that a tick takes on between two looks at whose turn it is: no worker waits long for the first of a thousand."""
+AT_ONCE = 20
+"""Jobs that a tick plans, or takes further, in one transaction, before it looks at whose turn it is: no worker waits
+long for the first of a thousand, and nobody for the lock on a job."""
 ARCHIVE_LIMIT = 20
 """Jobs of which one pass deletes something."""
 
@@ -68,6 +69,20 @@ class Due:
     verdict: Verdict
 
 
+Answers = dict[tuple[int, datetime], tuple[Answer, str]]
+"""What came of asking the managers of tasks, by id and when the task's row was last changed."""
+ONE_BY_ONE = "one by one"
+"""Whether what a manager wrote goes to the database before the next one is asked; else what all wrote goes at once."""
+
+
+class _ManagerError(Exception):
+    """A manager raised an error: what it and others did in this transaction is to be undone."""
+
+    def __init__(self, answer: Answer, text: str) -> None:
+        super().__init__(text)
+        self.answer = (answer, text)
+
+
 class Scheduler:
     """One pass or one step at a time; the loop around it is in ``__main__``."""
 
@@ -77,8 +92,8 @@ class Scheduler:
         self._broker = broker
         self.others_wait = False
         """Whether units wait for their turn: then :meth:`publish` has to be called when nothing else makes it be."""
-        self._ended: list[Callable[[], None]] = []
-        """What metrics and traces are told of a step, once it is committed."""
+        self._ended: list[Callable[[], object]] = []
+        """What log, metrics and traces are told of a step, once it is committed."""
 
     # What is due
 
@@ -102,11 +117,11 @@ class Scheduler:
             decided = [self._decide(scheduled, now) for scheduled in found]
             self._look_again([due for due in decided if not due.verdict.due], now)
             before = len(planned)
-            for due in decided:
-                if due.verdict.due and (job_id := self._plan(due)) is not None:
-                    planned.append(job_id)
-                    if between():
-                        return planned
+            due = [each for each in decided if each.verdict.due]
+            for start in range(0, len(due), AT_ONCE):
+                planned += self._plan(due[start : start + AT_ONCE])
+                if between():
+                    return planned
             if len(found) < LOOK_LIMIT or len(planned) == before:
                 return planned
 
@@ -136,29 +151,34 @@ class Scheduler:
             with self._sessions.begin() as session:
                 repository.look_again(session, times)
 
-    def _plan(self, due: Due) -> int | None:
+    def _plan(self, due: Sequence[Due]) -> list[int]:
+        """Plan jobs in one transaction; return those that nobody, another scheduler or a person, forestalled."""
+        plans = {each.collection.id: (each, self._tasks_of(each)) for each in due}
+        with self._sessions.begin() as session:
+            jobs = plan_jobs(session, {id_: tasks for id_, (_, tasks) in plans.items() if tasks is not None})
+        for job in jobs:
+            each, _ = plans[job.collection_id]
+            fault("scheduler.job_planned")
+            log.info(
+                "job planned",
+                job=job.id,
+                collection=each.collection.source_id,
+                reason=each.verdict.reason,
+                **tracing.shown(job.trace),
+            )
+            metrics.JOBS_PLANNED.inc()
+        return [job.id for job in jobs]
+
+    def _tasks_of(self, due: Due) -> Plan | None:
         collection = due.collection
         try:
-            with self._sessions.begin() as session:
-                job = plan_job(session, collection, plan=self._settings.job_tasks_plan)
-        except (JobInProgressError, JobStateError, PausedError):  # another scheduler, or a person, was faster
-            return None
+            return tasks_of(collection, self._settings.job_tasks_plan)
         except ConfigurationError as error:
             if not (collection.tasks_plan or collection.backends):  # the setting is wrong: no job can be planned
                 raise
             log.warning("job not planned", collection=collection.source_id, error=str(error))
             self._look_again([due], datetime.now(UTC))
             return None
-        fault("scheduler.job_planned")
-        log.info(
-            "job planned",
-            job=job.id,
-            collection=collection.source_id,
-            reason=due.verdict.reason,
-            **tracing.shown(job.trace),
-        )
-        metrics.JOBS_PLANNED.inc()
-        return job.id
 
     # The next step of a job
 
@@ -167,30 +187,55 @@ class Scheduler:
 
         :param wait: wait for another scheduler that has the job, rather than leave it to it.
         """
-        ended = self._go_on(job_id, wait=wait)
+        ended = self._go_on([job_id], wait=wait)
         self.publish()
         return ended
 
-    def _go_on(self, job_id: int, *, wait: bool) -> bool:
-        """Complete what has ended of a job, start what comes next; return whether it ended."""
-        self._ended.clear()
-        with self._sessions.begin() as session:
-            job = repository.lock_job(session, job_id, wait=wait)
-            if job is None:
-                return False
-            fault("scheduler.job_locked")
-            collection = repository.collection_of(session, job)
-            names = {"job": job.id, **tracing.shown(job.trace)}
-            with structlog.contextvars.bound_contextvars(**names):
-                over = self._advance(session, job, collection)
-            if over and _is_ok(session, job_id):
-                filing.publish_made(session, job_id)
-        fault("scheduler.job_advanced")
-        with structlog.contextvars.bound_contextvars(**names):
-            ended = over and self._end(job_id, wait=wait)
+    def _go_on(self, job_ids: Sequence[int], *, wait: bool) -> bool:
+        """Complete what has ended of jobs, start what comes next, in one transaction; return whether one ended."""
+        answers, one_by_one = Answers(), False
+        while True:
+            self._ended.clear()
+            try:
+                with self._sessions.begin() as session:
+                    session.info[ONE_BY_ONE] = one_by_one
+                    jobs = self._advance_all(session, job_ids, answers, wait=wait)
+                break
+            except _ManagerError:  # once more, without asking it again
+                continue
+            except SQLAlchemyError as error:
+                if one_by_one or is_temporary(error):
+                    raise
+                one_by_one = True  # once more, to see whose it is
+        self._tell()
+        ended = False
+        for job, over in jobs:
+            fault("scheduler.job_advanced")
+            with structlog.contextvars.bound_contextvars(job=job.id, **tracing.shown(job.trace)):
+                ended |= over and self._end(job.id, wait=wait)
+        self._tell()
+        return ended
+
+    def _tell(self) -> None:
         for tell in self._ended:
             tell()
-        return ended
+        self._ended.clear()
+
+    def _advance_all(
+        self, session: Session, job_ids: Sequence[int], answers: Answers, *, wait: bool
+    ) -> list[tuple[Job, bool]]:
+        """Return those of the jobs that could be had, and whether each is over."""
+        jobs = repository.lock_jobs(session, job_ids, wait=wait)
+        tasks = repository.open_tasks(session, [job.id for job in jobs]) if jobs else {}
+        found = []
+        for job in jobs:
+            fault("scheduler.job_locked")
+            with structlog.contextvars.bound_contextvars(job=job.id, **tracing.shown(job.trace)):
+                over = self._advance(session, job, tasks[job.id], answers)
+            if over and _is_ok(session, job.id):
+                filing.publish_made(session, job.id)
+            found.append((job, over))
+        return found
 
     def _end(self, job_id: int, *, wait: bool) -> bool:
         """End a job whose tasks are all over; return whether it ended.
@@ -200,10 +245,11 @@ class Scheduler:
         """
         with self._sessions.begin() as session:
             filing.limit_silence(session, self._settings.lease)
-            job = repository.lock_job(session, job_id, wait=wait)
+            locked = repository.lock_jobs(session, [job_id], wait=wait)
             tasks = repository.all_tasks(session, job_id)
-            if job is None or any(task.status != TaskStatus.COMPLETED for task in tasks):  # restarted since
+            if not locked or any(task.status != TaskStatus.COMPLETED for task in tasks):  # restarted since
                 return False
+            (job,) = locked
             collection = repository.collection_of(session, job)
             try:
                 with session.begin_nested():
@@ -227,10 +273,18 @@ class Scheduler:
     def _put_in_place(self, session: Session, job: Job, collection: Collection) -> None:
         filing.put_in_place(session, job, Export(self._settings.exports, collection.source_id, job.id))
 
-    def _advance(self, session: Session, job: Job, collection: Collection) -> bool:
+    def _advance(
+        self,
+        session: Session,
+        job: Job,
+        tasks: Sequence[repository.OpenTask],
+        answers: Answers,
+    ) -> bool:
         """Return whether the job is over."""
-        for task in repository.open_tasks(session, job.id):
-            step = _step(session, job, task)
+        collection = repository.collection_of(session, job)
+        for facts in tasks:
+            task = facts.task
+            step = step_of(job=job.status, task=task.status, paused=facts.paused)
             if step == Step.OVER:
                 continue
             if step == Step.LEAVE:
@@ -243,35 +297,42 @@ class Scheduler:
                 task.result, task.note = Result.FAILED, str(error)
                 log.warning("task not advanced", task=task.type, error=str(error))
                 return False
-            move = self._take(session, job, task, manager, step)
+            manager.now, manager.usual_seconds = facts.now, facts.seconds
+            asked = task.id, task.modified
+            try:
+                answer = answers.get(asked) or _ask(manager, step)
+            except _ManagerError as failed:
+                answers[asked] = failed.answer
+                raise
+            move = self._take(job, manager, step, answer, facts.now)
             if move.go == Go.WAIT:
                 return False
             if move.go == Go.END:
-                _skip_rest(session, job, task)
+                _skip((each.task for each in tasks if each.task.status != TaskStatus.COMPLETED), task.type)
                 return True
         return True
 
-    def _take(self, session: Session, job: Job, task: Task, manager: TaskManager, step: Step) -> Move:
-        """Ask a task's manager, and make of job and task what its answer means."""
-        answer, text = _ask(session, manager, step)
-        move = move_of(step, answer)
+    def _take(self, job: Job, manager: TaskManager, step: Step, answered: tuple[Answer, str], now: datetime) -> Move:
+        """Make of job and task what the answer of the task's manager means."""
+        answer, text = answered
+        move, task, source_id = move_of(step, answer), manager.task, manager.collection.source_id
+        log_of_job = log.bind(job=job.id, **tracing.shown(job.trace))
         if move.starts_job and job.status == JobStatus.PLANNED:
-            job.status, job.start = JobStatus.RUNNING, func.now()
-            log.info("job started", collection=manager.collection.source_id)
+            job.status, job.start = JobStatus.RUNNING, now
+            self._ended.append(partial(log_of_job.info, "job started", collection=source_id))
         if step == Step.START and move.task != TaskStatus.PLANNED:
-            task.start = func.now()
+            task.start = now
         task.status, task.result, task.note = move.task, move.result, text if move.note else ""
         if move.task == TaskStatus.COMPLETED:
-            task.end = func.now()
-        session.flush()  # and the times are times
+            task.end = now
         if move.go == Go.ON:
-            log.debug("task completed", task=task.type, collection=manager.collection.source_id)
+            self._ended.append(partial(log_of_job.debug, "task completed", task=task.type, collection=source_id))
             self._ended.append(_tell_of_task(job, task, Result.OK))
         elif move.go == Go.END:
-            log.debug("task failed", task=task.type, reason=text)
+            self._ended.append(partial(log_of_job.debug, "task failed", task=task.type, reason=text))
             self._ended.append(_tell_of_task(job, task, Result.FAILED, text))
         elif move.note:  # shown on the task while it lasts; tried again at each tick
-            log.warning("task not advanced", task=task.type, error=text)
+            self._ended.append(partial(log_of_job.warning, "task not advanced", task=task.type, error=text))
         return move
 
     def _complete(self, session: Session, job: Job, collection: Collection, tasks: Sequence[Task]) -> None:
@@ -343,12 +404,12 @@ class Scheduler:
         self.plan_due(between)
         with self._sessions() as session:
             movable = repository.movable_jobs(session)
-        for number, job_id in enumerate(movable, start=1):
-            self._go_on(job_id, wait=False)
-            stopped = between()
-            if stopped or number % PUBLISH_EVERY == 0:
+        for start in range(0, len(movable), AT_ONCE):
+            if start:
                 self.publish()
-            if stopped:
+            self._go_on(movable[start : start + AT_ONCE], wait=False)
+            if between():
+                self.publish()
                 return False
         self.put_in_order()
         self._publish_unclaimed()
@@ -499,27 +560,27 @@ class Scheduler:
                 yield f"job {job_id}: delete temporary data"
 
 
-def _step(session: Session, job: Job, task: Task) -> Step:
-    paused = task.status == TaskStatus.PLANNED and is_paused(session, job.collection_id)
-    return step_of(job=job.status, task=task.status, paused=paused)
+def _ask(manager: TaskManager, step: Step) -> tuple[Answer, str]:
+    """Have a manager start its task, and tell its status; return the answer and, unless it is well, the reason.
 
-
-def _ask(session: Session, manager: TaskManager, step: Step) -> tuple[Answer, str]:
-    """Have a manager start its task, and tell its status; return the answer and, unless it is well, the reason."""
+    :raises _ManagerError: it raised an error, which is its answer.
+    """
+    task_type = manager.task.type
     try:
-        with session.begin_nested():
-            if step == Step.START:
-                manager.run()
-            state = manager.get_status()
+        if step == Step.START:
+            manager.run()
+        state = manager.get_status()
+        if manager.session.info[ONE_BY_ONE]:
+            manager.session.flush()  # what is wrong with what it wrote is its error, too
     except Exception as error:  # a defect of one task type must not stop the other jobs
         if is_temporary(error):  # it is the database's trouble, not the task's
             raise
         failure = classify(error)
         if failure.kind == "temporary":
-            return Answer.TEMPORARY, failure.text
+            raise _ManagerError(Answer.TEMPORARY, failure.text) from error
         if not failure.foreseen:
-            log.exception("task manager failed with an error it did not foresee", task=manager.task.type)
-        return Answer.PERMANENT, failure.text
+            log.exception("task manager failed with an error it did not foresee", task=task_type)
+        raise _ManagerError(Answer.PERMANENT, failure.text) from error
     if state.status != TaskStatus.COMPLETED:
         return Answer.OPEN, ""
     return (Answer.FAILED, state.failure) if state.failure else (Answer.DONE, "")
@@ -530,18 +591,18 @@ def _is_ok(session: Session, job_id: int) -> bool:
     return is_published([task.result for task in repository.all_tasks(session, job_id)])
 
 
-def _skip_rest(session: Session, job: Job, failed: Task) -> None:
-    for later in repository.open_tasks(session, job.id):
-        if later.id != failed.id:
-            later.status, later.result = TaskStatus.COMPLETED, Result.SKIPPED
-            later.note = f"Not run, because {failed.type} failed."
+def _skip(later: Iterable[Task], failed: str) -> None:
+    for task in later:
+        task.status, task.result = TaskStatus.COMPLETED, Result.SKIPPED
+        task.note = f"Not run, because {failed} failed."
 
 
 def _step_in_words(session: Session, job: Job) -> str:
-    task = next(iter(repository.open_tasks(session, job.id)), None)
-    if task is None:
+    facts = next(iter(repository.open_tasks(session, [job.id])[job.id]), None)
+    if facts is None:
         return "end"
-    match _step(session, job, task):
+    task = facts.task
+    match step_of(job=job.status, task=task.status, paused=facts.paused):
         case Step.START:
             return f"start {task.type}"
         case Step.CHECK:

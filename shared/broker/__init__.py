@@ -36,7 +36,7 @@ nobody declares, mismatched queue arguments, no tables) raises :class:`~shared.e
 ``receive`` too.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Protocol
@@ -170,6 +170,13 @@ class Broker(Protocol):
 
         Raise :class:`BrokerUnavailableError` where that is not known, :class:`ConfigurationError` where the queue does
         not exist.
+        """
+        ...
+
+    def publish_all(self, messages: Sequence[tuple[str, Message]]) -> Iterator[None]:
+        """Store messages, each in its queue, in order; yield once for each as it is confirmed.
+
+        PostgreSQL confirms all at once. Raises as :meth:`publish` does; those not confirmed may be stored, too.
         """
         ...
 

@@ -60,8 +60,9 @@ SELECT format('%s/%s', pid, extract(epoch FROM backend_start)) FROM pg_stat_acti
 
 _PUBLISH = """
 WITH new AS (
-    INSERT INTO broker_message (queue, body, headers) VALUES (%(queue)s, %(body)s, %(headers)s::jsonb) RETURNING queue
-) SELECT pg_notify(queue, '') FROM new
+    INSERT INTO broker_message (queue, body, headers)
+    SELECT * FROM unnest(%(queues)s, %(bodies)s, %(headers)s::jsonb[]) RETURNING queue
+) SELECT pg_notify(queue, '') FROM (SELECT DISTINCT queue FROM new) AS queues
 """
 
 _TAKE = """
@@ -163,17 +164,16 @@ class PostgresBroker(Broker):
         self._execute("SELECT FROM broker_message LIMIT 0")
 
     def publish(self, queue: str, message: Message) -> None:
-        headers = {  # the first three are properties, in AMQP's terms
-            "type": message.name,
-            "message_id": message.message_id,
-            "correlation_id": message.correlation_id,
-            "schema": message.schema_version,
-            "routing_key": queue,
-            "first_published": message.sent_at.isoformat(timespec="milliseconds"),
-        }
-        self._execute(
-            _PUBLISH, queue=_full_name(self._prefix, queue), body=message.encode(), headers=json.dumps(headers)
-        )
+        for _ in self.publish_all([(queue, message)]):
+            pass
+
+    def publish_all(self, messages: Sequence[tuple[str, Message]]) -> Iterator[None]:
+        if messages:
+            queues = [_full_name(self._prefix, queue) for queue, _ in messages]
+            bodies = [message.encode() for _, message in messages]
+            headers = [json.dumps(_headers(queue, message)) for queue, message in messages]
+            self._execute(_PUBLISH, queues=queues, bodies=bodies, headers=headers)
+        yield from [None] * len(messages)
 
     def consume(self, queues: Sequence[str], *, prefetch: int) -> "PostgresConsumer":
         return PostgresConsumer(self._url, self._prefix, queues, prefetch=prefetch)
@@ -447,6 +447,17 @@ def _free_gone(execute: Callable[..., list[Any]], names: list[str]) -> None:
     gone = [consumer for (consumer,) in execute(_GONE, queues=names)]
     if gone:
         execute(_GIVE_BACK, id=None, consumers=gone, unsettled=UNSETTLED_REASON)
+
+
+def _headers(queue: str, message: Message) -> dict[str, Any]:
+    return {  # the first three are properties, in AMQP's terms
+        "type": message.name,
+        "message_id": message.message_id,
+        "correlation_id": message.correlation_id,
+        "schema": message.schema_version,
+        "routing_key": queue,
+        "first_published": message.sent_at.isoformat(timespec="milliseconds"),
+    }
 
 
 def _full_name(prefix: str, queue: str) -> str:

@@ -15,7 +15,7 @@ import contextlib
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from functools import partial
 from itertools import islice
@@ -61,6 +61,11 @@ class RabbitBroker(Broker):
         except ConfigurationError:  # a server that lost its data has no queues either; what else is wrong stays wrong
             self.declare()
             self._publisher.publish(exchange, routing_key, message.encode(), properties)
+
+    def publish_all(self, messages: Sequence[tuple[str, Message]]) -> Iterator[None]:
+        for queue, message in messages:
+            self.publish(queue, message)
+            yield
 
     def consume(self, queues: Sequence[str], *, prefetch: int) -> "RabbitConsumer":
         return RabbitConsumer(self._server, self._topology, queues, prefetch=prefetch)

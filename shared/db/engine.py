@@ -37,6 +37,7 @@ def make_engine(url: str, *, application_name: str, pool_size: int = 5, silence:
         libpq_url(url).replace("postgres://", "postgresql://", 1).replace("postgresql://", "postgresql+psycopg2://", 1),
         pool_size=pool_size,
         max_overflow=10,
+        executemany_mode="values_plus_batch",  # many updates in one round trip, as many inserts are
         connect_args=_connect_args(application_name, silence),
     )
     event.listen(engine, "checkin", _note_use)

@@ -50,6 +50,14 @@ def test_messages_arrive_in_the_order_of_their_publication(broker, consume):
     assert [unit_of(delivery) for delivery in receive_all(consumer)] == list(range(20))
 
 
+def test_messages_for_several_queues_are_published_at_once_and_each_is_confirmed(broker, consume):
+    messages = [(QUEUE, make_message(1)), (OTHER_QUEUE, make_message(2)), (QUEUE, make_message(3))]
+    assert len(list(broker.publish_all(messages))) == 3
+    assert [unit_of(delivery) for delivery in receive_all(consume(prefetch=10))] == [1, 3]
+    assert [unit_of(delivery) for delivery in receive_all(consume(OTHER_QUEUE, prefetch=10))] == [2]
+    assert list(broker.publish_all([])) == []
+
+
 def test_a_queue_that_does_not_exist_is_refused_by_name(broker, consume):
     with pytest.raises(ConfigurationError, match=r"nonsense\.v1"):
         broker.publish("nonsense.v1", make_message())

@@ -47,7 +47,7 @@ class Line:
 
     def __post_init__(self):
         self.reports = []  # unit, kind and value
-        broker = SimpleNamespace(publish=lambda *_: None)
+        broker = SimpleNamespace(publish_all=lambda messages: [None] * len(messages))
         self.scheduler = Scheduler(self.settings, self.sessions, broker)
         with self.sessions() as session:
             source_id = session.get_one(Job, self.job_id).collection.source_id

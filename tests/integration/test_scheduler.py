@@ -290,7 +290,7 @@ def test_units_planned_while_the_broker_is_away_are_published_by_a_later_tick(
         raise BrokerUnavailableError("no connection")
 
     with monkeypatch.context() as patched:
-        patched.setattr(broker, "publish", unavailable)
+        patched.setattr(broker, "publish_all", unavailable)
         scheduler.process(job_id, wait=True)
     assert broker.depth(work_queue("collector")).ready == 0
     scheduler.tick()
@@ -350,6 +350,42 @@ def test_a_permanent_failure_or_defect_of_a_manager_ends_its_job_only(
     going_on = plan(sessions, settings, other)
     scheduler.tick()
     assert tasks(sessions, going_on)[0].status == TaskStatus.RUNNING
+
+
+def refuse_to_plan(error):
+    raise error
+
+
+@pytest.mark.parametrize(
+    ("plan_units", "result", "status"),
+    [
+        (lambda: refuse_to_plan(KeyError("defect")), Result.FAILED, TaskStatus.COMPLETED),
+        (lambda: refuse_to_plan(TemporaryError("away")), Result.FAILED, TaskStatus.PLANNED),
+        (lambda: [{"text": "\0"}], Result.FAILED, TaskStatus.COMPLETED),  # which PostgreSQL takes in no JSON
+        (lambda: [{"number": Exception}], Result.FAILED, TaskStatus.COMPLETED),
+    ],
+    ids=["defect", "temporary", "refused by the database", "no JSON"],
+)
+def test_a_manager_that_fails_among_many_in_a_tick_costs_the_others_nothing(
+    scheduler, sessions, settings, monkeypatch, plan_units, result, status
+):
+    with sessions.begin() as session:
+        ids = [make_collection(session, f"c{number}").id for number in range(5)]
+    jobs = [plan(sessions, settings, collection_id) for collection_id in ids]
+    monkeypatch.setattr(
+        collect.Collect, "plan", lambda manager: plan_units() if manager.collection.source_id == "c2" else [{}]
+    )
+    scheduler.tick()
+    bad = tasks(sessions, jobs[2])[0]
+    assert (bad.status, bad.result) == (status, result)
+    assert bad.note
+    others = [tasks(sessions, each)[0] for each in jobs if each != jobs[2]]
+    assert {(task.status, task.result) for task in others} == {(TaskStatus.RUNNING, Result.NONE)}
+    with sessions() as session:
+        queued = session.scalars(
+            select(Unit.job_id).where(Unit.status == UnitStatus.QUEUED).order_by(Unit.job_id)
+        ).all()
+    assert queued == [each for each in jobs if each != jobs[2]]
 
 
 @pytest.mark.parametrize("started", [False, True])

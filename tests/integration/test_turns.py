@@ -173,13 +173,14 @@ def test_a_message_that_is_refused_before_it_is_marked_is_published_again(settin
     claim(sessions, busy)
     broker = open_broker(settings, settings.database_url)
     broker.declare()
-    publish = broker.publish
+    publish_all = broker.publish_all
 
-    def publish_and_be_refused(queue, message):
-        publish(queue, message)
-        assert isinstance(claim(sessions, message.unit_id, limits), Refusal)
+    def publish_and_be_refused(messages):
+        yield from publish_all(messages)
+        for _, message in messages:
+            assert isinstance(claim(sessions, message.unit_id, limits), Refusal)
 
-    broker.publish = publish_and_be_refused
+    broker.publish_all = publish_and_be_refused
     with sessions() as session:
         rows, _ = units.to_publish(session)
     assert publish_units(sessions, broker, rows) == 1
@@ -263,22 +264,24 @@ def test_the_scheduler_goes_on_with_what_waits_when_a_worker_takes_something_up(
     assert status(sessions, ids[-1]) == UnitStatus.QUEUED
 
 
-def test_a_long_tick_ends_when_it_is_asked_to(scheduler, settings, sessions):
+def test_a_long_tick_ends_when_it_is_asked_to(scheduler, sessions, monkeypatch):
+    monkeypatch.setattr("services.scheduler.scheduler.AT_ONCE", 2)
     with sessions.begin() as session:
         for number in range(5):
             make_collection(session, f"due{number}", retrieval_frequency="WEEKLY")
     scheduler.tick(lambda: True)
     with sessions() as session:
-        assert session.scalar(select(func.count()).select_from(Job)) == 1
+        assert session.scalar(select(func.count()).select_from(Job)) == 2
 
 
-def test_a_long_tick_lets_others_speak_after_each_job(scheduler, settings, sessions):
+def test_a_long_tick_lets_others_speak_every_few_jobs(scheduler, sessions, monkeypatch):
+    monkeypatch.setattr("services.scheduler.scheduler.AT_ONCE", 2)
     with sessions.begin() as session:
         for number in range(5):
             make_collection(session, f"due{number}", retrieval_frequency="WEEKLY")
     spoken = []
     scheduler.tick(lambda: spoken.append(1))
-    assert len(spoken) == 10, "after each is planned, and after each is started"
+    assert len(spoken) == 6, "after some are planned, and after some are started"
     with sessions() as session:
         assert session.scalar(select(func.count()).select_from(Task).where(Task.status == TaskStatus.RUNNING)) == 5
 

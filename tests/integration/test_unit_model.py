@@ -177,6 +177,11 @@ class Post:
             raise BrokerUnavailableError("the broker is away")
         self.messages.append(message.unit_id)
 
+    def publish_all(self, messages):
+        for queue, message in messages:
+            self.publish(queue, message)
+            yield
+
 
 @dataclass(eq=False)
 class Attempt:

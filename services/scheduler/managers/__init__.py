@@ -65,6 +65,10 @@ class TaskManager(ABC):
         self.collection = collection
         self.session = session
         self.settings = settings
+        self.now: datetime | ColumnElement[datetime] = func.now()
+        """When the transaction began, by the database's clock."""
+        self.usual_seconds: float | None = None
+        """How long a unit of this task took in the job that is published."""
 
     @abstractmethod
     def run(self) -> None:
@@ -120,7 +124,7 @@ class UnitTaskManager(TaskManager):
         stay listed until it replaces them. A unit that is no longer planned goes. Its files go from the list with it,
         or when the job is OK again if the collection publishes them; from the disk when the job ends.
         """
-        earlier = list(self.session.scalars(select(Unit).where(Unit.task_id == self.task.id).order_by(Unit.number)))
+        earlier = self._earlier()
         number = max((unit.number for unit in earlier), default=0)
         plan = self.plan()
         if len(plan) > MAX_UNITS:
@@ -139,8 +143,12 @@ class UnitTaskManager(TaskManager):
         if gone := [unit.id for unit in earlier]:
             filing.leave_units(self.session, self.job, gone)
             self.session.execute(delete(Unit).where(Unit.id.in_(gone)))
-        self.session.flush()
         self._has_begun = bool(plan)
+
+    def _earlier(self) -> list[Unit]:
+        if self.task.start is None and self.job.restarted is None:
+            return []  # it never ran
+        return list(self.session.scalars(select(Unit).where(Unit.task_id == self.task.id).order_by(Unit.number)))
 
     def last_step(self, outputs: Sequence[dict[str, Any]]) -> dict[str, Any] | None:  # noqa: ARG002
         """Return the parameters of a unit that has to wait for all others, as it goes on with what they return.
@@ -167,22 +175,16 @@ class UnitTaskManager(TaskManager):
         unit.publications, unit.next_attempt_at, unit.state = 0, None, {}
         self.session.execute(delete(TaskNote).where(TaskNote.unit_id == unit.id))
 
-    def _turn(self) -> ColumnElement[datetime]:
-        return func.now() + min(PATIENCE * self._expected_duration(), LONGEST_PATIENCE)
+    def _turn(self) -> datetime | ColumnElement[datetime]:
+        """Return until when shorter work goes first, by how long a unit should take.
 
-    def _expected_duration(self) -> timedelta:
-        """Return how long a unit should take: as in the published job; else by what was collected, or no time at all.
-
-        It only decides the order among units that wait, so a guess will do.
+        That is as long as in the published job; else by what was collected, or no time at all. It only decides the
+        order among units that wait, so a guess will do.
         """
-        seconds = self.session.scalar(
-            select(func.avg(func.extract("epoch", Unit.end - Unit.start))).where(
-                Unit.job_id == self.collection.active_job_id, Unit.type == self.task.type, Unit.result == Result.OK
-            )
-        )
+        seconds = self.usual_seconds
         if seconds is None:
             seconds = self.job.context.get("collect", {}).get("bytes", 0) / EXPECTED_BYTES_PER_SECOND
-        return min(timedelta(seconds=float(seconds)), LONGEST_PATIENCE)
+        return self.now + min(PATIENCE * timedelta(seconds=seconds), LONGEST_PATIENCE)
 
     def get_status(self) -> State:
         """Return RUNNING while a unit is open; then OK, or FAILED with the reasons of those that failed."""
