@@ -197,7 +197,8 @@ class Work:
         )
         stale = lock.acquire()
         if stale is not None:
-            self.note("A lock file left by an interrupted attempt was replaced.", level=NoteLevel.INFO, stale=stale)
+            text = f"The lock file of {name}, left by an interrupted attempt, was replaced."
+            self.note(text, level=NoteLevel.INFO, file=name, stale=stale)
         self.report("lock", lock)
         try:
             yield
