@@ -59,7 +59,8 @@ Plan = list[tuple[str, TaskSpec]]
 """The types of a job's tasks, in order, and who does each."""
 
 FAILED_UNITS = "failed"
-"""Stands for a task's units that are not OK, where :func:`restart_task` is told which."""
+"""Stands for a task's units that are not OK, or that could not make some of their files, where :func:`restart_task` is
+told which."""
 
 _UNIT_ANEW: dict[Any, Any] = {
     Unit.status: UnitStatus.PLANNED,
@@ -448,7 +449,7 @@ def _choose_units(session: Session, task: Task, only: Sequence[str]) -> list[int
 
 def _is_named(unit: Unit, which: str) -> bool:
     if which == FAILED_UNITS:
-        return unit.result in (Result.FAILED, Result.CANCELLED)
+        return unit.result in (Result.FAILED, Result.CANCELLED) or bool(unit.output.get("failed"))  # some of its files
     return any(which in (value, value.partition(".")[0]) for value in _values(unit))
 
 

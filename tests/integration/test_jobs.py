@@ -303,6 +303,19 @@ def test_of_a_task_only_the_units_that_failed_are_done_again(sessions, scheduler
     assert {task.result for task in tasks(sessions, ended)} == {Result.OK}
 
 
+def test_a_unit_that_could_not_make_some_of_its_files_is_one_that_failed(sessions, scheduler, ended):
+    restart_one(sessions, ended, "flatten")
+    scheduler.process(ended, wait=True)
+    with sessions.begin() as session:
+        first, second = (unit.id for unit in units_of(sessions, ended, "flatten"))
+        for unit_id, more in ((first, {}), (second, {"failed": {"2020.jsonl.gz": "line 3 is no record"}})):
+            claim = units.claim(session, unit_id, worker="w", lease=LEASE, database_url="")
+            units.complete(session, claim, OUTPUTS["flatten"] | more, [])
+    scheduler.process(ended, wait=True)
+    assert tasks(sessions, ended)[-1].note == "line 3 is no record"
+    assert restart_one(sessions, ended, "flatten", "failed") == [second]
+
+
 @pytest.mark.parametrize("which", ["2020.jsonl.gz", "2020"])
 def test_of_a_task_only_a_named_file_is_done_again(sessions, scheduler, ended, which):
     (chosen,) = restart_one(sessions, ended, "flatten", which)
