@@ -8,7 +8,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
-TESTS_AT_ONCE ?= 3
+TESTS_AT_ONCE ?= 2
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check -qq
 # An environment is up to date if its stamp is newer than what it was made from.

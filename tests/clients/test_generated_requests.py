@@ -46,10 +46,11 @@ def test_what_is_asked_at_random_is_answered_as_described(served_sample, tmp_pat
     phases = "examples,fuzzing" if scope in HALFWAY else "examples,coverage,fuzzing"
     command += ["--exclude-path-regex", "/events$"]  # streams, which have no end: tests/integration/test_streams.py
     command += ["--seed", str(SEED), "--max-examples", str(EXAMPLES), "--phases", phases]
+    command += ["--request-timeout", "60"]
     command += ["--generation-database", "none", "--no-color", "--warnings", "off", "--continue-on-failure"]
     if scope is not None:
         command += ["--header", f"Authorization: Bearer {keys[scope]}"]
-    run = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, timeout=280)
+    run = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, timeout=800)
     assert run.returncode == 0, shown(run.stdout) + shown(run.stderr)
 
 
