@@ -7,7 +7,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def eventually(condition: Callable[[], T], *, seconds: float = 60, what: str = "") -> T:
+def eventually(condition: Callable[[], T], *, seconds: float = 30, what: str = "") -> T:
     """Return the condition's first true value; fail after the deadline."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):

@@ -40,7 +40,7 @@ def test_a_client_is_generated_from_the_description_without_a_warning(tmp_path):
         "client",
         "--fail-on-warning",
     ]
-    run = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, timeout=600)
+    run = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, timeout=120)
     assert run.returncode == 0, run.stdout + run.stderr
     modules = list((tmp_path / "client").rglob("*.py"))
     assert len(modules) > 100

@@ -88,7 +88,7 @@ def test_a_terminated_publisher_is_replaced_and_a_terminated_consumer_too(any_se
     assert {unit_of(first), unit_of(second)} == {1, 2}
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(60)
 @pytest.mark.parametrize("how", ["publish", "release", "retry", "replay"])
 def test_a_waiting_consumer_is_told_and_need_not_look(broker, consume, monkeypatch, how):
     monkeypatch.setattr("shared.broker.postgres.LOOK_SECONDS", 3600.0)
@@ -115,7 +115,7 @@ def test_a_waiting_consumer_is_told_and_need_not_look(broker, consume, monkeypat
     assert received[0] is not None
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(60)
 def test_what_is_announced_while_a_consumer_asks_is_not_missed(broker, consume, monkeypatch):
     monkeypatch.setattr("shared.broker.postgres.LOOK_SECONDS", 3600.0)
     consumer = consume()

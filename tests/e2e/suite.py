@@ -102,7 +102,7 @@ class Suite:
             print(self.job(job_id))
             raise
 
-    def eventually(self, condition, what, seconds=240):
+    def eventually(self, condition, what, seconds=120):
         """Wait for a fact; print the logs if it does not come."""
         try:
             return eventually(condition, seconds=seconds, what=what)

@@ -33,7 +33,7 @@ from tests.stress.sources import run_undisturbed, write_sources
 from tests.stress.verify import count_open, dead_letters, verify_jobs, verify_leftovers, verify_queues
 
 SOURCES = 6
-SECONDS = 1200
+SECONDS = 600
 """How long a run may take; on a quiet machine it takes a tenth of that."""
 
 SCHEDULER = {

@@ -128,7 +128,7 @@ def test_a_crawl_in_scrapyd_becomes_downloads_and_leaves_nothing_behind(suite, s
 
     url = f"http://127.0.0.1:{port}"
     eventually(lambda: answers(f"{url}/health/ready"), what="the API")
-    found = requests.get(f"{url}/collections/{name}/downloads/2019.jsonl.gz", timeout=60)
+    found = requests.get(f"{url}/collections/{name}/downloads/2019.jsonl.gz", timeout=10)
     assert found.status_code == 200, found.text
     assert found.content == export.path("2019.jsonl.gz").read_bytes()
 
