@@ -64,8 +64,9 @@ clean: ## Delete the virtual environment and everything else that is made again
 	@if [ -e $(VENV)/.bowerbird ]; then rm -rf $(VENV); fi
 	@rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@find shared services tests bench -name __pycache__ -type d -prune -exec rm -rf {} +
+	@rm -f services/*/*.so
 
-$(RUNTIME): requirements.txt pyproject.toml | $(VENV)/.bowerbird
+$(RUNTIME): requirements.txt pyproject.toml $(wildcard services/*/*.[ch]) | $(VENV)/.bowerbird
 	@echo "Installing what Bowerbird needs into $(VENV) ..."
 	@$(PIP) install --requirement requirements.txt
 	@$(PIP) install --no-deps --editable .

@@ -8,15 +8,20 @@ import io
 import shutil
 import tarfile
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
 import polars as pl
 from isal import igzip
 
+from services.flattener import compiled
 from services.flattener.tables import CONTROLS, Table
 
 LEVEL = 2
+PACKERS = 2
+"""Tables that are packed at once. One has most of the rows, as a rule, so that more would not help."""
 _FORMULA = r"^[=+\-@\t\r]"
 _NUMBER = r"^[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?$"
 
@@ -26,21 +31,28 @@ def pack(tables: Iterable[Table], archive: Path, name: str, *, guard: bool = Fal
 
     :param guard: put ``'`` before texts that a spreadsheet would take for formulas.
     """
-    beside = archive.with_name(f"{archive.name}.table")
-    with archive.open("wb") as file:
+    ordered = sorted(tables, key=lambda table: table.name)
+    bodies = [archive.with_name(f"{archive.name}.{number}") for number in range(len(ordered))]
+    with archive.open("wb") as file, ThreadPoolExecutor(PACKERS) as packers:
         file.write(_packed(header(name, tarfile.DIRTYPE, 0o755)))
-        for table in sorted(tables, key=lambda table: table.name):
-            size = 0
-            with beside.open("w+b") as body:
-                for text in _texts(table, guard=guard):
-                    size += len(text)
-                    body.write(_packed(text))
-                body.seek(0)
-                file.write(_packed(header(f"{name}/{table.name}.csv", tarfile.REGTYPE, 0o644, size)))
+        sizes = packers.map(partial(_write_body, guard=guard), ordered, bodies)
+        for table, path, size in zip(ordered, bodies, sizes, strict=True):
+            file.write(_packed(header(f"{name}/{table.name}.csv", tarfile.REGTYPE, 0o644, size)))
+            with path.open("rb") as body:
                 shutil.copyfileobj(body, file)
+            path.unlink()
             file.write(_packed(bytes(-size % tarfile.BLOCKSIZE)))
         file.write(_packed(bytes(2 * tarfile.BLOCKSIZE)))
-    beside.unlink(missing_ok=True)
+
+
+def _write_body(table: Table, path: Path, *, guard: bool) -> int:
+    """Write a table's text, packed; return its size, unpacked."""
+    size = 0
+    with path.open("wb") as body:
+        for text in _texts(table, guard=guard):
+            size += len(text)
+            body.write(_packed(text))
+    return size
 
 
 def _packed(data: bytes) -> bytes:
@@ -62,13 +74,21 @@ def _texts(table: Table, *, guard: bool) -> Iterator[bytes]:
         [pl.Series(str(number), [column.name.translate(CONTROLS)]) for number, column in enumerate(table.columns)]
     )
     for frame in chain([titles], table.frames()):
-        if guard:
-            frame = frame.select(_guarded(name) for name in frame.columns)  # noqa: PLW2901
         if len(table.columns) == 1:  # an empty line would be no row
             frame = frame.fill_null("")  # noqa: PLW2901
-        text = io.BytesIO()
-        frame.write_csv(text, include_header=False)
-        yield text.getvalue()
+        yield csv(frame, guard=guard)
+
+
+def csv_in_polars(frame: pl.DataFrame, *, guard: bool) -> bytes:
+    """Return rows as CSV."""
+    if guard:
+        frame = frame.select(_guarded(name) for name in frame.columns)
+    text = io.BytesIO()
+    frame.write_csv(text, include_header=False)
+    return text.getvalue()
+
+
+csv = compiled.csv if compiled.AVAILABLE else csv_in_polars
 
 
 def _guarded(name: str) -> pl.Expr:

@@ -9,16 +9,16 @@ from typing import Any
 import msgspec
 from isal import igzip
 
-from services.flattener.rows import MAIN, MAX_DEPTH, Flattener, TooDeepError
+from services.flattener import compiled, rows
+from services.flattener.rows import MAIN, MAX_DEPTH, REFUSED
 from services.flattener.source import blocks
-from services.flattener.tables import Keeper, Table
+from services.flattener.tables import PIECE_CELLS, Keeper, Table
 from shared.errors import PermanentError
 
 MAX_NAME_BYTES = 255
 """Of a file, on all systems that people unpack archives on."""
 REMEDY = "Correct it at the source, or leave flatten out of the collection's tasks plan."
-REFUSED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, TooDeepError, ValueError)
-"""What a bad record raises; the last if it has a number of thousands of digits."""
+Flattener = compiled.Flattener if compiled.AVAILABLE else rows.Flattener
 
 
 def convert(path: Path, directory: Path, progress: Callable[[int], object]) -> dict[str, Table]:
@@ -30,31 +30,18 @@ def convert(path: Path, directory: Path, progress: Callable[[int], object]) -> d
     :raises PermanentError: naming the record or the table that cannot be flattened.
     """
     flattener, keeper, done = Flattener(), Keeper(directory, path.name), 0
-    decoder = msgspec.json.Decoder(dict[str, Any])
     with _without_collector():
-        for block in blocks(path):
+        for lines in blocks(path):
             try:
-                records = decoder.decode_lines(block)
-                if len(records) != block.count(b"\n"):
-                    _decode_each(decoder, block)
-                for record in records:
-                    flattener.add(record)
+                for batch in flattener.flatten(lines, PIECE_CELLS):
+                    keeper.keep(batch)
             except REFUSED as error:
                 raise _explain(error, path) from error
-            for rows in flattener.tables.values():
-                keeper.keep(rows)
-            done += len(records)
+            done += lines.count(b"\n")
             progress(done)
     for name in keeper.tables:
         _check_name(name, path)
     return {MAIN: Table(MAIN), **keeper.tables} if MAIN not in keeper.tables else keeper.tables
-
-
-def _decode_each(decoder: msgspec.json.Decoder[dict[str, Any]], block: bytes) -> None:
-    """Make sure that no line has two records: together, lines are decoded as if there were no ends of them."""
-    for line in block.split(b"\n"):
-        if line.strip():
-            decoder.decode(line)
 
 
 @contextmanager
@@ -87,7 +74,7 @@ def _explain(error: Exception, path: Path) -> Exception:
         for number, line in enumerate(file, 1):
             try:
                 if line.strip():
-                    Flattener().add(decode(line))
+                    rows.Flattener().add(decode(line))
             except REFUSED:
                 start = line[:80].decode(errors="replace").rstrip()
                 return PermanentError(

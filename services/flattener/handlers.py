@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
-from services.flattener import archive, parquet, shares, workbook
+from services.flattener import archive, compiled, parquet, shares, workbook
 from services.flattener.conversion import convert
 from services.flattener.rows import MAIN
 from services.flattener.source import Source, joined, measure
@@ -148,6 +148,7 @@ def flatten(work: Work) -> dict[str, Any]:
         ``columns`` (number by table), and ``failed`` (why, by name of the file that could not be flattened) if there
         is one; of a share, also what :func:`services.flattener.shares.leave` says.
     """
+    compiled.tell_if_missing()
     name, parts = work.params.get("name"), work.params.get("parts", [])
     made: dict[str, Making] = {}
     failed: dict[str, str] = {}

@@ -13,16 +13,21 @@ The tables are those that flatterer 0.25 makes with the options of the OCP Data 
 
 Objects of a place look alike, so what is to be done with one is worked out once for each list of keys and types
 (:class:`Shape`), and done with few steps for each object rather than several for each value.
+
+This is the reference. Where a compiler was at hand when the suite was installed, core.c does the same many times faster
+(compiled.py); tests compare the two, cell by cell.
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 from enum import IntFlag
 from operator import itemgetter
 from typing import Any
 
 import msgspec
+import polars as pl
 
 MAIN = "main"
 """The table of the records."""
@@ -58,6 +63,28 @@ class TooDeepError(Exception):
     """Objects are nested more than :data:`MAX_DEPTH` levels deep."""
 
 
+REFUSED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, TooDeepError, ValueError)
+"""What a bad record raises; the last if it has a number of thousands of digits."""
+_DECODER = msgspec.json.Decoder(dict[str, Any])
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The rows that a table got since the last ones were taken.
+
+    :param blank: rows without a cell that came before the table's first column.
+    :param columns: the names and kinds of all that the table has by now.
+    :param rows: how many.
+    :param cells: by the number of the column. One without a cell may be left out.
+    """
+
+    table: str
+    blank: int
+    columns: Sequence[tuple[str, Kind]]
+    rows: int
+    cells: Mapping[int, pl.Series]
+
+
 class Rows:
     """The rows of a table that were not taken yet, and the columns of all that ever were added."""
 
@@ -85,15 +112,18 @@ class Rows:
         else:
             self.blank += 1
 
-    def take(self, size: int) -> Iterator[list[Row]]:
+    def take(self, size: int) -> Iterator[Batch]:
         """Yield the rows that were added since, each as wide as the table is now, with some ``size`` cells at once."""
         width = len(self.columns)
+        columns = list(zip(self.columns, self.kinds, strict=True))
         rows, self._rows = self._rows, []
         at_once = max(1, size // max(width, 1))
         for layout in {layout for layout, _ in rows}:
             layout.fit(width)
-        for start in range(0, len(rows), at_once):
-            yield [layout.arrange(cells) for layout, cells in rows[start : start + at_once]]
+        for start in range(0, max(len(rows), 1), at_once):
+            some = [layout.arrange(cells) for layout, cells in rows[start : start + at_once]]
+            cells = {number: pl.Series(cells, dtype=pl.String) for number, cells in enumerate(zip(*some, strict=True))}
+            yield Batch(self.name, self.blank, columns, len(some), cells)
 
 
 class Layout:
@@ -240,6 +270,16 @@ class Flattener:
         self._root = Place((), 1)
         self._no_chain = Chain()
 
+    def flatten(self, lines: bytes, size: int) -> Iterator[Batch]:
+        """Yield the rows of JSON Lines, some ``size`` cells at once. Raise one of :data:`REFUSED`."""
+        records = _DECODER.decode_lines(lines)
+        if len(records) != lines.count(b"\n"):
+            _decode_each(lines)
+        for record in records:
+            self.add(record)
+        for rows in self.tables.values():
+            yield from rows.take(size)
+
     def add(self, record: dict[str, Any]) -> None:
         """Add the rows of a record. Raise :class:`TooDeepError`."""
         self._add_row(self._root, record, self._no_chain, ())
@@ -274,7 +314,7 @@ class Flattener:
                 for item in filter(None, map(_object, items)):
                     self._add_row(inner, item, chain, carried)
             elif sort is not NOTHING:
-                values[number] = _joined(items) if sort is TEXTS else _json(items)
+                values[number] = _joined(items) if sort is TEXTS else json_text(items)
         for number, inner in shape.objects:
             form, cells = self._walk(inner, values[number], chain, carried)
             details.append(form)
@@ -282,6 +322,13 @@ class Flattener:
         key = tuple(details)
         form = shape.forms.get(key) or shape.learn(key)
         return form, form.pick(values)
+
+
+def _decode_each(lines: bytes) -> None:
+    """Make sure that no line has two records: together, lines are decoded as if there were no ends of them."""
+    for line in lines.split(b"\n"):
+        if line.strip():
+            _DECODER.decode(line)
 
 
 NOTHING, ROWS, TEXTS, MIXED = "nothing", "rows", "texts", "mixed"
@@ -330,10 +377,11 @@ def _bool_text(value: bool) -> str:
 
 
 def _cell(value: Any) -> str:
-    return value if type(value) is str else _json(value)
+    return value if type(value) is str else json_text(value)
 
 
-def _json(value: Any) -> str:
+def json_text(value: Any) -> str:
+    """Return a value as compact JSON."""
     return msgspec.json.encode(value).decode()
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import polars as pl
 
-from services.flattener.rows import Kind, Rows
+from services.flattener.rows import Batch, Kind
 
 MAX_ROWS = 1_048_576
 """Of a sheet, its header included. https://support.microsoft.com/office/1672b34d-7043-467e-8e27-269d656771c3"""
@@ -24,10 +24,10 @@ CONTROLS = dict.fromkeys((*range(9), 11, 12, *range(14, 32)), " ")
 """Control characters in names of columns become spaces, as with flatterer."""
 
 # What Rust reads as a number; and not 007, which is a name.
-_NUMBER = re.compile(
-    r"(?!0[^.])[+-]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[+-]?[0-9]+)?|inf|infinity|nan)", re.IGNORECASE | re.ASCII
-)
-_WHOLE = re.compile(r"[+-]?[0-9]{1,19}")
+_NUMBER = r"^[+-]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|(?i:inf|infinity|nan))$"
+_PADDED = r"^0[^.]"
+_WHOLE = r"^[+-]?[0-9]{1,19}$"
+_FIRST = re.compile(f"(?!{_PADDED}){_NUMBER}")
 
 
 @dataclass
@@ -53,28 +53,10 @@ class Column:
         real = bool(self.kinds & (Kind.INTEGER | Kind.FLOAT))
         return self.numeric and not self.kinds & Kind.BOOLEAN and (real or (bool(self.kinds) and not self.whole))
 
-    def look(self, cells: Iterable[str | None]) -> None:
-        """Take in some more cells."""
-        if not self.numeric or Kind.BOOLEAN in self.kinds:
-            return
-        texts = filter(None, cells)
-        if self.kinds & (Kind.INTEGER | Kind.FLOAT) and self.first_long is None:
-            first = next(texts, None)
-            if first is None:
-                return
-            self.first_long = len(first) > MAX_NUMBER_BYTES
-            self.numeric = _NUMBER.fullmatch(first) is not None
-        if Kind.TEXT in self.kinds:
-            self._look_at(texts)
-        elif self.numeric:
-            self.numeric = max(map(len, texts), default=0) <= MAX_NUMBER_BYTES
-
-    def _look_at(self, texts: Iterable[str]) -> None:
-        for text in texts:
-            self.numeric = self.numeric and len(text) <= MAX_NUMBER_BYTES and _NUMBER.fullmatch(text) is not None
-            if not self.numeric:
-                return
-            self.whole = self.whole and _WHOLE.fullmatch(text) is not None
+    @property
+    def may_be_number(self) -> bool:
+        """Whether it depends on what else it has."""
+        return self.numeric and Kind.BOOLEAN not in self.kinds
 
     def include(self, other: "Column") -> None:
         """Take in all cells of a column that follows."""
@@ -82,6 +64,37 @@ class Column:
         self.numeric = self.numeric and other.numeric and not (self.first_long is not None and other.first_long)
         self.whole = self.whole and other.whole
         self.first_long = other.first_long if self.first_long is None else self.first_long
+
+
+def look(frame: pl.DataFrame, columns: Mapping[str, Column]) -> None:
+    """Take in some more cells of columns.
+
+    :param columns: by the names that they have in the frame.
+    """
+    texts = {name: pl.col(name).filter(pl.col(name) != "") for name, column in columns.items() if column.may_be_number}
+    if not texts:
+        return
+    for name, first in frame.select(text.first() for text in texts.values()).row(0, named=True).items():
+        column = columns[name]
+        if first is None:
+            continue
+        column.numeric = _FIRST.fullmatch(first) is not None
+        if column.kinds & (Kind.INTEGER | Kind.FLOAT) and column.first_long is None:
+            column.first_long = len(first) > MAX_NUMBER_BYTES
+            texts[name] = texts[name].slice(1)
+    texts = {name: text for name, text in texts.items() if columns[name].numeric}
+    found = frame.select((text.str.len_bytes() <= MAX_NUMBER_BYTES).all() for text in texts.values())
+    for name, short in found.row(0, named=True).items() if texts else ():
+        columns[name].numeric = short
+    texts = {name: text for name, text in texts.items() if columns[name].numeric and Kind.TEXT in columns[name].kinds}
+    if not texts:
+        return
+    number = [(text.str.contains(_NUMBER) & ~text.str.contains(_PADDED)).all() for text in texts.values()]
+    whole = [text.str.contains(_WHOLE).all() for text in texts.values()]
+    for name, numeric in frame.select(number).row(0, named=True).items():
+        columns[name].numeric = numeric
+    for name, is_whole in frame.select(whole).row(0, named=True).items():
+        columns[name].whole = columns[name].whole and is_whole
 
 
 @dataclass(frozen=True)
@@ -141,23 +154,23 @@ class Keeper:
         self._name = name
         self._written = 0
 
-    def keep(self, rows: Rows) -> None:
+    def keep(self, batch: Batch) -> None:
         """Take the rows that were added since."""
-        table = self.tables.setdefault(rows.name, Table(rows.name))
-        table.blank = rows.blank
-        names = list(rows.columns)
-        table.columns += [Column(name) for name in names[len(table.columns) :]]
-        for column, kinds in zip(table.columns, rows.kinds, strict=True):
+        table = self.tables.setdefault(batch.table, Table(batch.table))
+        table.blank = batch.blank
+        table.columns += [Column(name) for name, _ in batch.columns[len(table.columns) :]]
+        for column, (_, kinds) in zip(table.columns, batch.columns, strict=True):
             column.kinds = kinds
-        for some in rows.take(PIECE_CELLS):
-            columns = list(zip(*some, strict=True))
-            for column, cells in zip(table.columns, columns, strict=True):
-                column.look(cells)
-            frame = pl.DataFrame([pl.Series(str(number), cells, pl.String) for number, cells in enumerate(columns)])
-            path = self._directory / f"{self._name}-{self._written}.arrow"
+        if not batch.rows:
+            return
+        frame = pl.DataFrame([cells.alias(str(number)) for number, cells in batch.cells.items()])
+        look(frame, {str(number): table.columns[number] for number in batch.cells})
+        path = self._directory / f"{self._name}-{self._written}.arrow" if batch.cells else None
+        if path:
             self._written += 1
             frame.write_ipc(path, compression="lz4")
-            table.pieces.append(Piece(len(some), dict(rows.columns), path))
+        names = {batch.columns[number][0]: number for number in batch.cells}
+        table.pieces.append(Piece(batch.rows, names, path))
 
 
 def merge(parts: Iterable[Mapping[str, Table]]) -> dict[str, Table]:

@@ -18,6 +18,7 @@ from xml.sax.saxutils import quoteattr
 import polars as pl
 from isal import isal_zlib
 
+from services.flattener import compiled
 from services.flattener.rows import Kind
 from services.flattener.tables import CONTROLS, Column, Table
 
@@ -124,17 +125,31 @@ def _sheet(table: Table, cut: dict[str, int]) -> Iterator[bytes]:
 
 def _rows(frame: pl.DataFrame, columns: Sequence[Column], table: str, cut: dict[str, int]) -> bytes:
     """Return rows as XML. What is between the cells is white space, which counts for nothing there."""
-    texts = [name for name, column in zip(frame.columns, columns, strict=True) if not column.is_number]
-    special, long = _unusual(frame, texts)
-    if long:
-        frame = _shorten(frame, long, table, cut)
+    numbers = [column.is_number for column in columns]
+    names = dict(zip(frame.columns, columns, strict=True))
+    # Which may be .5, +5 or infinite.
+    texts = [name for name, column in names.items() if column.is_number and Kind.TEXT in column.kinds]
+    if texts:
+        frame = frame.with_columns(_number(name) for name in texts)
+    if (rows := sheet(frame, numbers, MAX_CELL)) is None:
+        frame = _shorten(frame, [name for name, column in names.items() if not column.is_number], table, cut)
+        rows = sheet(frame, numbers)
+    assert rows is not None
+    return rows
+
+
+def sheet_in_polars(frame: pl.DataFrame, numbers: Sequence[bool], longest: int = compiled.MAX_BYTES) -> bytes | None:
+    """Return rows as XML, None if a text has more bytes than ``longest``."""
+    special, long = _unusual(frame, [name for name, number in zip(frame.columns, numbers, strict=True) if not number])
+    if long > longest:
+        return None
     cells = [
-        _number(name, column)
-        if column.is_number
+        pl.concat_str(pl.lit("<c><v>"), pl.col(name), pl.lit("</v></c>"))
+        if number
         else _special_text(name)
         if name in special
         else pl.concat_str(pl.lit(_OPEN), pl.col(name), pl.lit(_CLOSE))
-        for name, column in zip(frame.columns, columns, strict=True)
+        for name, number in zip(frame.columns, numbers, strict=True)
     ]
     text = BytesIO()
     row = [pl.lit("<row>").alias("start"), *(cell.alias(name) for cell, name in zip(cells, frame.columns, strict=True))]
@@ -144,20 +159,19 @@ def _rows(frame: pl.DataFrame, columns: Sequence[Column], table: str, cut: dict[
     return text.getvalue()
 
 
-def _unusual(frame: pl.DataFrame, names: Sequence[str]) -> tuple[set[str], list[str]]:
-    """Return the columns with a text that needs to be changed, and those with one that may be too long."""
+sheet = compiled.sheet if compiled.AVAILABLE else sheet_in_polars
+
+
+def _unusual(frame: pl.DataFrame, names: Sequence[str]) -> tuple[set[str], int]:
+    """Return the columns with a text that needs to be changed, and how many bytes the longest text has."""
     if not names:
-        return set(), []
-    columns, count = pl.col(names), len(names)
+        return set(), 0
+    columns = pl.col(names)
     unusual = frame.select(
         (columns.str.contains(_SPECIAL) | (columns == "")).any().name.suffix(" special"),
-        columns.str.len_bytes().max().fill_null(0),
+        pl.max_horizontal(columns.str.len_bytes().max().fill_null(0)).alias("longest"),
     ).row(0)
-    special, longest = unusual[:count], unusual[count:]
-    return (
-        {name for name, found in zip(names, special, strict=True) if found},
-        [name for name, length in zip(names, longest, strict=True) if length > MAX_CELL],
-    )
+    return {name for name, found in zip(names, unusual, strict=False) if found}, unusual[-1]
 
 
 def _special_text(name: str) -> pl.Expr:
@@ -167,12 +181,9 @@ def _special_text(name: str) -> pl.Expr:
     return pl.concat_str(pl.when(spaced).then(pl.lit(_OPEN_SPACED)).otherwise(pl.lit(_OPEN)), text, pl.lit(_CLOSE))
 
 
-def _number(name: str, column: Column) -> pl.Expr:
-    number = pl.col(name)
-    if Kind.TEXT in column.kinds:  # which may be .5, +5 or infinite
-        value = number.cast(pl.Float64, strict=False)
-        number = pl.when(value.is_finite()).then(value.cast(pl.String))
-    return pl.concat_str(pl.lit("<c><v>"), number, pl.lit("</v></c>"))
+def _number(name: str) -> pl.Expr:
+    value = pl.col(name).cast(pl.Float64, strict=False)
+    return pl.when(value.is_finite()).then(value.cast(pl.String)).alias(name)
 
 
 def _shorten(frame: pl.DataFrame, names: Sequence[str], table: str, cut: dict[str, int]) -> pl.DataFrame:

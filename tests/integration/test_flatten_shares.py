@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import insert
 
 from services.flattener.handlers import COUNTED
-from services.scheduler.managers.flatten import plan_units
+from services.scheduler.managers.flatten import FILE_BYTES, plan_units
 from shared.db.models import Compiled, Job, JobStatus, Result
 from shared.jobs import restart_task
 from tests.factories import make_collection, make_job
@@ -75,15 +75,23 @@ def flatten_units(line):
 
 
 def test_files_are_read_in_runs_of_about_the_same_size():
-    sizes = {"full.jsonl.gz": 9, "2001.jsonl.gz": 1, "2002.jsonl.gz": 5, "2003.jsonl.gz": 2, "undated.jsonl.gz": 1}
-    assert plan_units(sizes, 3) == [
+    mega = {"full.jsonl.gz": 9, "2001.jsonl.gz": 1, "2002.jsonl.gz": 5, "2003.jsonl.gz": 2, "undated.jsonl.gz": 1}
+    sizes = {name: size << 20 for name, size in mega.items()}
+    assert plan_units(sizes, 3 << 20) == [
         {"share": 2, "of": 3, "parts": ["2002.jsonl.gz"]},
         {"share": 3, "of": 3, "parts": ["2003.jsonl.gz", "undated.jsonl.gz"]},
         {"share": 1, "of": 3, "parts": ["2001.jsonl.gz"]},
     ], "the largest first, and each file once, in order"
     parts = [name for name in sorted(sizes) if name != "full.jsonl.gz"]
-    assert plan_units(sizes, 9) == [{"name": "full.jsonl.gz", "parts": parts}]
-    assert plan_units(sizes | {"full.jsonl.gz": 8}, 3) == [{"name": name} for name in sizes], "it is of other bytes"
+    assert plan_units(sizes, 9 << 20) == [{"name": "full.jsonl.gz", "parts": parts}]
+    other = sizes | {"full.jsonl.gz": 8 << 20}
+    assert plan_units(other, 3 << 20) == [{"name": name} for name in sizes], "it is of other bytes"
+
+
+def test_many_small_files_are_as_much_as_one_that_is_large():
+    sizes = {f"{year}.jsonl.gz": 1000 for year in range(2000, 2010)} | {"2010.jsonl.gz": 10 * FILE_BYTES}
+    (one, other) = plan_units(sizes | {"full.jsonl.gz": sum(sizes.values())}, 6 * FILE_BYTES)
+    assert (one["parts"], len(other["parts"])) == (["2010.jsonl.gz"], 10)
 
 
 @pytest.mark.parametrize("share_bytes", [1, 1200])

@@ -19,7 +19,8 @@ def make(directory, **tables):
         layout = Layout(rows, [(column, Kind.TEXT) for column in header])
         for line in lines:
             rows.add(layout, (*line, None))
-        keeper.keep(rows)
+        for batch in rows.take(1000):
+            keeper.keep(batch)
     return list(keeper.tables.values())
 
 

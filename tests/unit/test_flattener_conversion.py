@@ -5,11 +5,20 @@ import json
 
 import pytest
 
+from services.flattener import compiled, conversion
 from services.flattener import rows as rows_module
 from services.flattener import source as source_module
 from services.flattener import tables as tables_module
 from services.flattener.conversion import convert
 from shared.errors import PermanentError
+
+
+@pytest.fixture(autouse=True, params=[compiled, rows_module], ids=["compiled", "in Python"])
+def flattener(request, monkeypatch):
+    """Flatten with each of the two."""
+    if request.param is compiled and not compiled.AVAILABLE:
+        pytest.skip("there was no C compiler when the suite was installed")
+    monkeypatch.setattr(conversion, "Flattener", request.param.Flattener)
 
 
 def source(tmp_path, records):
@@ -50,6 +59,7 @@ def test_rows_are_in_the_order_of_the_records(tmp_path, monkeypatch):
 def test_columns_that_come_late_are_empty_before(tmp_path, monkeypatch):
     monkeypatch.setattr(source_module, "LINES_BYTES", 8)
     monkeypatch.setattr(tables_module, "PIECE_CELLS", 2)
+    monkeypatch.setattr(conversion, "PIECE_CELLS", 2)
     records = [{"a": 1}, {"b": 2}, {"c": None, "a": ""}]
     assert tables(tmp_path, records)["main"] == [
         ["a", "b", "c"],

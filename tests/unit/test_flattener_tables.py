@@ -1,5 +1,6 @@
 """Tables: their rows in pieces, their columns in Excel, and Excel's limits."""
 
+import polars as pl
 import pytest
 
 from services.flattener.rows import Kind
@@ -10,6 +11,7 @@ from services.flattener.tables import (
     Piece,
     Table,
     excel_obstacle,
+    look,
     merge,
 )
 
@@ -22,7 +24,7 @@ def column(*looks):
     made = Column("a")
     for kinds, cells in looks:
         made.kinds |= kinds
-        made.look(cells)
+        look(pl.DataFrame({"0": cells}, schema={"0": pl.String}), {"0": made})
     return made
 
 

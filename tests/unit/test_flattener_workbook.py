@@ -19,7 +19,8 @@ def write(tmp_path, *tables):
         layout = Layout(rows, [(column, Kind.TEXT) for column in header])
         for line in lines:
             rows.add(layout, (*line, None))
-        keeper.keep(rows)
+        for batch in rows.take(1000):
+            keeper.keep(batch)
     written = workbook.write(list(keeper.tables.values()), tmp_path / "x.xlsx")
     with zipfile.ZipFile(tmp_path / "x.xlsx") as archive:
         assert archive.testzip() is None

@@ -8,6 +8,8 @@ from shared import filing
 from shared.exports import JSONL
 
 FULL = f"full.{JSONL}"
+FILE_BYTES = 1 << 17
+"""A file costs as much as so many bytes more: its archive, its workbook, and the pieces of each table."""
 
 
 class Flatten(UnitTaskManager):
@@ -59,12 +61,13 @@ def plan_units(sizes: Mapping[str, int], share_bytes: int) -> list[dict[str, Any
 
 def _shares(parts: Sequence[str], sizes: Mapping[str, int], share_bytes: int) -> list[list[str]]:
     """Return runs of files of about as many bytes each, in their order."""
-    shares: list[list[str]] = [[]]
-    room = share_bytes
+    count = min(-(-sum(sizes[part] for part in parts) // share_bytes), len(parts))
+    whole = sum(sizes[part] + FILE_BYTES for part in parts)
+    shares: list[list[str]] = [[] for _ in range(max(count, 1))]
+    done = 0
     for part in parts:
-        if shares[-1] and sizes[part] > room:
-            shares.append([])
-            room = share_bytes
-        shares[-1].append(part)
-        room -= sizes[part]
-    return shares
+        cost = sizes[part] + FILE_BYTES
+        # The share that the file's middle is in.
+        shares[(2 * done + cost) * len(shares) // (2 * whole)].append(part)
+        done += cost
+    return [share for share in shares if share]
