@@ -73,8 +73,9 @@ def _measure(url: str, folder: Path, megabytes: int, rounds: int) -> tuple[list[
         one=partial(_in_shares, url, folder / "one", job_id, 1),
         two=partial(_in_shares, url, folder / "two", job_id, 2),
     )
-    gain = ratios(in_shares["one"], in_shares["two"])
-    by_workers = {f"{number}, s": each for number, each in in_shares.items()}
+    gain = ratios(*([seconds for seconds, _ in in_shares[workers]] for workers in ("one", "two")))
+    by_workers = {f"{workers}, s": [seconds for seconds, _ in each] for workers, each in in_shares.items()}
+    by_workers |= {f"{workers}, processors busy": [cores for _, cores in each] for workers, each in in_shares.items()}
     return [
         Result(
             what, speedup, "the Data Registry's time by ours", **at_least(speedup, OLD), figures=figures, peak_mb=peaks
@@ -94,14 +95,14 @@ def _ours(url: str, folder: Path, job_id: int) -> Run:
     return Run(None, found.value.seconds, found.peak_mb)
 
 
-def _in_shares(url: str, folder: Path, job_id: int, workers: int) -> float:
-    """Export in shares with so many workers; return seconds, the joining included."""
+def _in_shares(url: str, folder: Path, job_id: int, workers: int) -> tuple[float, float]:
+    """Export in shares with so many workers; return seconds, with the joining, and how many processors were busy."""
     unit.delete_units(url, job_id)
     shares = [unit.new_unit(url, job_id, {"share": share, "of": SHARES}) for share in range(1, SHARES + 1)]
     sharing = unit.do_together(url, folder, *(shares[number::workers] for number in range(workers)))
     joining = unit.do_together(url, folder, [unit.new_unit(url, job_id, {"join": SHARES})])
     shutil.rmtree(folder)
-    return sharing.seconds + joining.seconds
+    return sharing.seconds + joining.seconds, sharing.cores
 
 
 def _apart(way: Any, url: str, folder: Path, job_id: int) -> Run:

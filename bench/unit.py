@@ -15,6 +15,7 @@ from os import getppid
 from pathlib import Path
 from typing import Any
 
+import psutil
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
@@ -36,6 +37,9 @@ class Done:
 
     start: float
     end: float
+    busy_start: float
+    busy_end: float
+    """Seconds that the machine's processors had worked by then, for anybody."""
     peak_mb: float = 0
     """Peak resident memory of the process that used most."""
 
@@ -43,6 +47,17 @@ class Done:
     def seconds(self) -> float:
         """How long they took."""
         return self.end - self.start
+
+    @property
+    def cores(self) -> float:
+        """How many processors were busy meanwhile."""
+        return (self.busy_end - self.busy_start) / self.seconds
+
+
+def busy() -> float:
+    """Return how many seconds the machine's processors have worked."""
+    times = psutil.cpu_times()
+    return times.user + times.system
 
 
 @contextlib.contextmanager
@@ -118,7 +133,14 @@ def do_together(url: str, folder: Path, *unit_ids: Sequence[int]) -> Done:
     with ThreadPoolExecutor(len(unit_ids)) as pool:
         runs = list(pool.map(lambda ids: apart(do, url, folder, ids, together), unit_ids))
     peak = max(run.peak_mb for run in runs)
-    return Done(min(run.value.start for run in runs), max(run.value.end for run in runs), peak)
+    done = [run.value for run in runs]
+    return Done(
+        min(each.start for each in done),
+        max(each.end for each in done),
+        min(each.busy_start for each in done),
+        max(each.busy_end for each in done),
+        peak,
+    )
 
 
 def _be_parent(
@@ -131,11 +153,11 @@ def _be_parent(
     connection.recv()
     if together is not None:
         together.wait()
-    start = time.monotonic()
+    start, busy_start = time.monotonic(), busy()
     failure = ""
     for unit_id in unit_ids:
         failure = failure or _do_one(connection, url, unit_id)
-    answers.append(failure or Done(start, time.monotonic()))
+    answers.append(failure or Done(start, time.monotonic(), busy_start, busy()))
     connection.close()
 
 

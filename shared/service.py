@@ -5,6 +5,7 @@ Exit status: 0 stopped on purpose, 78 (``EX_CONFIG``) a setting or deployment is
 """
 
 import contextlib
+import gc
 import math
 import os
 import random
@@ -88,6 +89,7 @@ def run_service(
             wait = needs_database or settings.database_wait_seconds is not None
             if not wait or wait_for_database(url, stop, Patience.of(settings)):
                 log.info("service started", pid=os.getpid())
+                settle()
                 run(settings, url, stop)
         log.info("service stopped")
     except ConfigurationError as error:
@@ -97,6 +99,15 @@ def run_service(
         log.error("no database in time", error=str(error))
         sys.exit(1)
     sys.exit(0)
+
+
+def settle() -> None:
+    """Have the garbage collector leave alone what there is by now, as it stays.
+
+    To look through all that a service imports takes it a tenth of a second, in which nobody is answered.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def require_database_url(settings: Settings) -> str:

@@ -12,7 +12,7 @@ from services.api.server import protocol
 from services.api.streams import SlowClientError
 from shared.errors import ConfigurationError
 from shared.logging import get_logger
-from shared.service import Stop, run_service
+from shared.service import Stop, run_service, settle
 from shared.settings import Settings
 
 BACKLOG = 2048
@@ -46,6 +46,7 @@ def serve(settings: Settings, database_url: str, stop: Stop) -> None:
     """Listen and answer until asked to stop; then let running requests end, for the grace period at most."""
     listener = listen(settings.api_host, settings.api_port)
     app = create_app(settings, database_url)
+    settle()
     logging.getLogger("uvicorn.error").addFilter(_is_news)
     config = uvicorn.Config(
         app,

@@ -30,6 +30,7 @@ from shared.exports import split_name
 from shared.failures import classify
 from shared.faults import fault
 from shared.logging import configure_logging, get_logger
+from shared.service import settle
 from shared.settings import Settings
 from shared.tasks import entry_of, load, specs_of
 from shared.tracing import Span, begin, shown
@@ -80,6 +81,7 @@ def run_child(connection: Connection, settings: Settings, service: str, parent: 
     handlers = {name: load(spec.handler) for name, spec in specs_of(service).items()}
     engine = make_engine(database_url, application_name=f"bowerbird {service} child", pool_size=2)
     sessions = make_sessions(engine)
+    settle()
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
         connection.send(("ready", os.getpid()))
         while True:

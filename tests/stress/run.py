@@ -399,6 +399,7 @@ def _settings(data_dir: Path, database_url: str, broker_url: str | None) -> Sett
         retries="",
         export_share_bytes=2_000_000,  # large jobs are done in shares, small ones at once
         flatten_share_bytes=100_000,
+        parquet=True,
         log_format="json",
     )
 

@@ -146,6 +146,8 @@ def digest(path: Path) -> str:
         with gzip.open(path) as file:
             while block := file.read(1 << 20):
                 found.update(block)
+    elif path.suffix == ".tar":  # of Parquet files
+        found.update(path.read_bytes())
     else:
         with zipfile.ZipFile(path) as workbook:
             for name in sorted(workbook.namelist()):
