@@ -123,21 +123,21 @@ def _recoveries(histories: dict[int, list[Change]], victims: Sequence[tuple[floa
     for moment, process in victims:
         by_process[process].append(moment)
     found = []
-    for unit_id, history in histories.items():
-        for claim, following in pairwise(history):
+    for unit_id, life in _lives_of(histories):
+        for claim, following in pairwise(life):
             if claim.is_claim:
                 process = claim.worker.rpartition(":")[2]
                 hits = [moment for moment in by_process.get(process, []) if claim.at <= moment <= following.at]
-                found += [(history[-1].at - moment, f"unit {unit_id}, held by {claim.worker}") for moment in hits]
+                found += [(life[-1].at - moment, f"unit {unit_id}, held by {claim.worker}") for moment in hits]
     return found
 
 
 def _lives(histories: dict[int, list[Change]]) -> list[tuple[float, str]]:
     lives = []
-    for unit_id, history in histories.items():
-        claims = [change for change in history if change.is_claim]
+    for unit_id, life in _lives_of(histories):
+        claims = [change for change in life if change.is_claim]
         if len(claims) > 1:
-            lives.append((history[-1].at - claims[0].at, f"unit {unit_id}, {len(claims)} claims"))
+            lives.append((life[-1].at - claims[0].at, f"unit {unit_id}, {len(claims)} claims"))
     return lives
 
 
@@ -158,6 +158,10 @@ def violations(histories: dict[int, list[Change]]) -> list[str]:
         if tokens != sorted(set(tokens)):
             found.append(f"Unit {unit_id} was claimed with tokens {tokens}.")
     return found
+
+
+def _lives_of(histories: dict[int, list[Change]]) -> list[tuple[int, list[Change]]]:
+    return [(unit_id, life) for unit_id, history in histories.items() for life in _split(history)]
 
 
 def _split(history: Sequence[Change]) -> list[list[Change]]:
