@@ -15,8 +15,9 @@ from typing import Any
 
 from services.exporter import shares
 from services.exporter.files import FULL, name_of
-from services.exporter.members import HashedFile, MemberWriter, compress
+from services.exporter.members import HashedFile, MemberWriter
 from services.exporter.repository import Section, copy_section, sections_of
+from shared.packing import gzip_member
 from shared.worker.context import Work
 
 
@@ -53,7 +54,7 @@ def export(work: Work) -> dict[str, Any]:
         sections = sections_of(connection, work.job_id)
         written = _write(work, connection, sections, full)
         if not sections:
-            full.write(compress(b""))
+            full.write(gzip_member(b""))
     for file in written.files:
         work.publish(file.path, file.path.name, records=written.records_of[file.path.name], sha256=file.sha256)
     work.publish(full.path, FULL, records=written.records, sha256=full.sha256)

@@ -22,10 +22,11 @@ from typing import Any, BinaryIO
 
 from services.exporter.files import FULL, name_of
 from services.exporter.lines import BLOCK_BYTES, LineBlocks
-from services.exporter.members import MemberWriter, compress
+from services.exporter.members import MemberWriter
 from shared.db import connect
 from shared.db.errors import DriverError, is_temporary
 from shared.errors import PermanentError, TemporaryError
+from shared.packing import gzip_member
 from shared.peers import require
 from shared.worker.context import Work
 from shared.worker.peers import NotYet, caller_of, polling
@@ -258,7 +259,7 @@ def _publish(work: Work, last: Path, state: dict[str, Any]) -> None:
         work.publish(work.staging / name, name, records=state["years"][name])
     _join(chunks, FULL, work.staging / FULL)
     if not state["records"]:
-        (work.staging / FULL).write_bytes(compress(b""))
+        (work.staging / FULL).write_bytes(gzip_member(b""))
         work.note(f"There are no records: {FULL} is empty, and there is no file for any year.")
     work.publish(work.staging / FULL, FULL, records=state["records"])
 

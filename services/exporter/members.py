@@ -28,18 +28,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
-from isal import isal_zlib
+from shared.packing import gzip_member
 
-LEVEL = 2
-GZIP_WINDOW = 16 + isal_zlib.MAX_WBITS
-"""zlib's way to ask for a gzip header; it carries neither time nor name, so equal text gives equal bytes."""
 PENDING_BYTES = 16 << 20
-
-
-def compress(block: bytes) -> bytes:
-    """Return one gzip member; ``b""`` gives a valid file of no bytes. Releases the interpreter lock."""
-    member: bytes = isal_zlib.compress(block, LEVEL, GZIP_WINDOW)
-    return member
 
 
 class HashedFile:
@@ -119,6 +110,6 @@ class MemberWriter:
 
 
 def _append(block: bytes, files: Sequence[Sink]) -> None:
-    member = compress(block)
+    member = gzip_member(block)
     for file in files:
         file.write(member)

@@ -14,12 +14,11 @@ from itertools import chain
 from pathlib import Path
 
 import polars as pl
-from isal import igzip
 
 from services.flattener import compiled
 from services.flattener.tables import CONTROLS, Table
+from shared.packing import gzip_member
 
-LEVEL = 2
 PACKERS = 2
 """Tables that are packed at once. One has most of the rows, as a rule, so that more would not help."""
 _FORMULA = r"^[=+\-@\t\r]"
@@ -34,15 +33,15 @@ def pack(tables: Iterable[Table], archive: Path, name: str, *, guard: bool = Fal
     ordered = sorted(tables, key=lambda table: table.name)
     bodies = [archive.with_name(f"{archive.name}.{number}") for number in range(len(ordered))]
     with archive.open("wb") as file, ThreadPoolExecutor(PACKERS) as packers:
-        file.write(_packed(header(name, tarfile.DIRTYPE, 0o755)))
+        file.write(gzip_member(header(name, tarfile.DIRTYPE, 0o755)))
         sizes = packers.map(partial(_write_body, guard=guard), ordered, bodies)
         for table, path, size in zip(ordered, bodies, sizes, strict=True):
-            file.write(_packed(header(f"{name}/{table.name}.csv", tarfile.REGTYPE, 0o644, size)))
+            file.write(gzip_member(header(f"{name}/{table.name}.csv", tarfile.REGTYPE, 0o644, size)))
             with path.open("rb") as body:
                 shutil.copyfileobj(body, file)
             path.unlink()
-            file.write(_packed(bytes(-size % tarfile.BLOCKSIZE)))
-        file.write(_packed(bytes(2 * tarfile.BLOCKSIZE)))
+            file.write(gzip_member(bytes(-size % tarfile.BLOCKSIZE)))
+        file.write(gzip_member(bytes(2 * tarfile.BLOCKSIZE)))
 
 
 def _write_body(table: Table, path: Path, *, guard: bool) -> int:
@@ -51,12 +50,8 @@ def _write_body(table: Table, path: Path, *, guard: bool) -> int:
     with path.open("wb") as body:
         for text in _texts(table, guard=guard):
             size += len(text)
-            body.write(_packed(text))
+            body.write(gzip_member(text))
     return size
-
-
-def _packed(data: bytes) -> bytes:
-    return igzip.compress(data, LEVEL, mtime=0)
 
 
 def header(name: str, kind: bytes, mode: int, size: int = 0) -> bytes:

@@ -54,10 +54,15 @@ class Flattener:
         at = 0
         while at < len(lines):
             at = self._native.add(lines, at, size)
-            for number, (name, blank, columns) in enumerate(self._native.tables()):
-                rows, taken = self._native.take(number)
-                cells = {column: pl.Series(_Cells(arrow)) for column, arrow in taken.items()}
-                yield Batch(name, blank, [(title, Kind(kinds)) for title, kinds in columns], rows, cells)
+            for number, (name, blank, rows, found) in enumerate(self._native.tables()):
+                columns = [(title, Kind(kinds)) for title, kinds in found]
+                # A record can have an array with so many rows that they are too many cells at once.
+                at_once = max(-(-rows // max(rows * len(columns) // size, 1)), 1)
+                for first in range(0, max(rows, 1), at_once):
+                    count = min(at_once, rows - first)
+                    taken = self._native.take(number, first, count)
+                    cells = {column: pl.Series(_Cells(arrow)) for column, arrow in taken.items()}
+                    yield Batch(name, blank, columns, count, cells)
 
 
 def csv(frame: pl.DataFrame, *, guard: bool) -> bytes:

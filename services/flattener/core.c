@@ -24,13 +24,20 @@ typedef struct {
     char *free, *end;
 } Arena;
 
+/* A cell that waits to be taken: its row, and where it ends among the bytes of its column. */
+typedef struct {
+    size_t row;
+    int64_t end;
+} Kept;
+
+/* Cells that are null are not kept: a table may have many columns of which each row has few. */
 typedef struct Column {
     Text name;
     uint8_t kinds;
-    int64_t *offsets; /* of the rows up to `filled`, and where the next one starts */
-    uint8_t *valid;
+    Kept *kept;
     char *data;
-    size_t filled, rows_room, valid_room, size, data_room, nulls;
+    size_t count, room, size, data_room;
+    size_t taken; /* of those that are kept */
     uint64_t row; /* the last one that has a cell here */
     Text cell;
     uint8_t kind;
@@ -62,6 +69,7 @@ typedef struct Slot {
     struct Slot *next; /* that followed it the last time */
     uint64_t seen;     /* the last object with it */
     Node *node;        /* in that object */
+    size_t position;   /* in its order, while that is looked for */
 } Slot;
 
 /* Where objects are. Their values are in rows of the place that `row` is: this one, or one that has it as an object. */
@@ -844,49 +852,67 @@ static void read_object(Core *core, Place *place, Node *object) {
 
 /* Making rows. */
 
-/* The names of an object's columns, in order. */
+/* The names of an object's columns, in order, each once. */
 typedef struct {
     Text *names;
     size_t count, room;
+    size_t *buckets; /* numbers of names, each one more than it is; twice as many as there is room for names */
 } Order;
 
+static void order_index(const Core *core, Order *order, size_t number) {
+    size_t mask = 2 * order->room - 1, at = hash(core, order->names[number]) & mask;
+    while (order->buckets[at]) at = (at + 1) & mask;
+    order->buckets[at] = number + 1;
+}
+
+/* Add a name, unless it is there. */
 static void order_add(Core *core, Order *order, Text name) {
     if (order->count == order->room) {
-        size_t room = order->room ? order->room * 2 : 16;
-        Text *names = arena_take(core, &core->passing, room * sizeof *names);
-        if (order->count) memcpy(names, order->names, order->count * sizeof *names);
-        order->names = names;
-        order->room = room;
+        Order larger = {.count = order->count, .room = order->room ? 2 * order->room : 16};
+        larger.names = arena_take(core, &core->passing, larger.room * sizeof *larger.names);
+        larger.buckets = arena_take(core, &core->passing, 2 * larger.room * sizeof *larger.buckets);
+        memset(larger.buckets, 0, 2 * larger.room * sizeof *larger.buckets);
+        if (order->count) memcpy(larger.names, order->names, order->count * sizeof *larger.names);
+        for (size_t number = 0; number < larger.count; number++) order_index(core, &larger, number);
+        *order = larger;
+    }
+    size_t mask = 2 * order->room - 1, at = hash(core, name) & mask;
+    for (; order->buckets[at]; at = (at + 1) & mask) {
+        if (same(order->names[order->buckets[at] - 1], name)) return;
     }
     order->names[order->count++] = name;
+    order->buckets[at] = order->count;
 }
 
-static size_t order_find(const Order *order, Text name) {
-    size_t at = 0;
-    while (at < order->count && !same(order->names[at], name)) at++;
-    return at;
-}
-
-static void swap_out(Order *order, Text key) {
-    Text last = order->names[--order->count];
-    if (!same(last, key)) order->names[order_find(order, key)] = last;
+/* Remove a key, and put the last one in its place, as flatterer's maps do. */
+static void swap_out(Slot **slots, size_t *count, Slot *slot) {
+    Slot *last = slots[--*count];
+    last->position = slot->position;
+    slots[last->position] = last;
 }
 
 static Order columns_in_order(Core *core, const Node *object) {
-    Order order = {NULL, 0, 0};
-    for (const Node *node = object->child; node; node = node->next) order_add(core, &order, node->slot->key);
+    Order order = {NULL, 0, 0, NULL};
+    size_t count = 0;
+    for (const Node *node = object->child; node; node = node->next) count++;
+    Slot **slots = arena_take(core, &core->passing, (count + 1) * sizeof *slots);
+    count = 0;
     for (const Node *node = object->child; node; node = node->next) {
-        if (node->type == NODE_ROWS || node->type == NODE_NOTHING) swap_out(&order, node->slot->key);
+        node->slot->position = count;
+        slots[count++] = node->slot;
     }
     for (const Node *node = object->child; node; node = node->next) {
-        if (node->type == NODE_OBJECT) swap_out(&order, node->slot->key);
+        if (node->type == NODE_ROWS || node->type == NODE_NOTHING) swap_out(slots, &count, node->slot);
     }
+    for (const Node *node = object->child; node; node = node->next) {
+        if (node->type == NODE_OBJECT) swap_out(slots, &count, node->slot);
+    }
+    for (size_t at = 0; at < count; at++) order_add(core, &order, slots[at]->key);
     for (const Node *node = object->child; node; node = node->next) {
         if (node->type != NODE_OBJECT) continue;
         Order inner = columns_in_order(core, node);
         for (size_t number = 0; number < inner.count; number++) {
-            Text name = joined_text(core, &core->passing, node->slot->key, "_", inner.names[number]);
-            if (order_find(&order, name) == order.count) order_add(core, &order, name);
+            order_add(core, &order, joined_text(core, &core->passing, node->slot->key, "_", inner.names[number]));
         }
     }
     return order;
@@ -919,34 +945,13 @@ static void find_columns(Core *core, Place *place, const Node *object, size_t fi
     }
 }
 
-/* Have bits for so many rows, of which those up to `filled` are not null if there were no bits before. */
-static bool has_valid(Column *column, size_t rows) {
-    size_t needed = rows / 8 + 1, room = column->valid_room;
-    if (needed <= room) return true;
-    bool none = !column->valid;
-    room = needed + room / 2 + 16;
-    uint8_t *valid = realloc(column->valid, room);
-    if (!valid) return false;
-    memset(valid + column->valid_room, 0, room - column->valid_room);
-    column->valid = valid;
-    column->valid_room = room;
-    for (size_t at = 0; none && at < column->filled; at++) valid[at / 8] |= (uint8_t)(1 << at % 8);
-    return true;
-}
-
 static void put_cell(Core *core, Column *column, size_t row) {
     Text cell = column->cell;
-    column->offsets = grown(core, column->offsets, &column->rows_room, row + 2, sizeof *column->offsets);
-    if (!column->filled) column->offsets[0] = 0;
-    if ((column->filled < row || column->valid) && !has_valid(column, row + 1)) fail(core, CORE_NO_MEMORY);
-    column->nulls += row - column->filled;
-    for (; column->filled < row; column->filled++) column->offsets[column->filled + 1] = (int64_t)column->size;
+    column->kept = grown(core, column->kept, &column->room, column->count + 1, sizeof *column->kept);
     column->data = grown(core, column->data, &column->data_room, column->size + cell.size, 1);
     if (cell.size) memcpy(column->data + column->size, cell.data, cell.size);
     column->size += cell.size;
-    column->filled++;
-    column->offsets[column->filled] = (int64_t)column->size;
-    if (column->valid) column->valid[row / 8] |= (uint8_t)(1 << row % 8);
+    column->kept[column->count++] = (Kept){row, (int64_t)column->size};
 }
 
 static void touch(Core *core, Table *table, size_t number, Text text, uint8_t kind, size_t *count, bool again) {
@@ -1088,21 +1093,30 @@ ColumnInfo core_column(const Core *core, size_t table, size_t column) {
     return (ColumnInfo){it->name, it->kinds};
 }
 
-int core_take(Core *core, size_t table, size_t number, Cells *cells) {
-    Table *it = &core->tables[table];
-    Column *column = &it->columns[number];
-    if (!column->filled) return 0;
-    size_t rows = it->rows;
-    int64_t *offsets = realloc(column->offsets, (rows + 1) * sizeof *offsets);
-    if (!offsets) return -1;
-    column->offsets = offsets;
-    if ((column->filled < rows || column->valid) && !has_valid(column, rows)) return -1;
-    for (size_t at = column->filled; at < rows; at++) offsets[at + 1] = (int64_t)column->size;
-    *cells = (Cells){offsets, column->valid, column->data, rows, column->nulls + (rows - column->filled)};
-    column->offsets = NULL;
-    column->valid = NULL;
-    column->data = NULL;
-    column->filled = column->rows_room = column->valid_room = column->size = column->data_room = column->nulls = 0;
+int core_take(Core *core, size_t table, size_t number, size_t first, size_t rows, Cells *cells) {
+    Column *column = &core->tables[table].columns[number];
+    if (!column->count) return 0;
+    const Kept *kept = column->kept + column->taken;
+    size_t count = 0, left = column->count - column->taken;
+    while (count < left && kept[count].row < first + rows) count++;
+    if (!count) return 0;
+    int64_t start = column->taken ? kept[-1].end : 0, end = kept[count - 1].end;
+    *cells = (Cells){.rows = rows, .nulls = rows - count};
+    cells->offsets = malloc((rows + 1) * sizeof *cells->offsets);
+    cells->data = malloc((size_t)(end - start) + 1);
+    if (cells->nulls) cells->valid = calloc(rows / 8 + 1, 1);
+    if (!cells->offsets || !cells->data || (cells->nulls && !cells->valid)) {
+        cells_free(cells);
+        return -1;
+    }
+    if (end > start) memcpy(cells->data, column->data + start, (size_t)(end - start));
+    cells->offsets[0] = 0;
+    for (size_t row = 0, next = 0; row < rows; row++) {
+        bool any = next < count && kept[next].row == first + row;
+        if (any && cells->valid) cells->valid[row / 8] |= (uint8_t)(1 << row % 8);
+        cells->offsets[row + 1] = any ? kept[next++].end - start : cells->offsets[row];
+    }
+    column->taken += count;
     return 1;
 }
 
@@ -1113,7 +1127,11 @@ void cells_free(Cells *cells) {
 }
 
 void core_taken(Core *core, size_t table) {
-    core->tables[table].rows = 0;
+    Table *it = &core->tables[table];
+    it->rows = 0;
+    for (size_t number = 0; number < it->count; number++) {
+        it->columns[number].count = it->columns[number].taken = it->columns[number].size = 0;
+    }
     core->most = 0;
     for (size_t each = 0; each < core->table_count; each++) {
         size_t cells = core->tables[each].rows * core->tables[each].count;
@@ -1153,8 +1171,8 @@ void core_free(Core *core) {
     for (size_t number = 0; number < core->table_count; number++) {
         Table *table = &core->tables[number];
         for (size_t column = 0; column < table->count; column++) {
-            cells_free(&(Cells){table->columns[column].offsets, table->columns[column].valid, table->columns[column].data,
-                                0, 0});
+            free(table->columns[column].kept);
+            free(table->columns[column].data);
         }
         free(table->columns);
         free(table->names.buckets);

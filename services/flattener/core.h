@@ -31,7 +31,7 @@ typedef struct Core Core;
 enum { NUMBER_TEXT, JSON_TEXT };
 typedef bool (*Ask)(void *context, Core *core, int what, Text json, Text *answer);
 
-/* The cells of a column since they were last taken, as Arrow's large strings: the cell i is data[offsets[i]] up to
+/* The cells of a column in some rows, as Arrow's large strings: the cell i is data[offsets[i]] up to
  * offsets[i + 1], and null unless its bit in valid is set. valid is NULL if none is null. */
 typedef struct {
     int64_t *offsets;
@@ -66,10 +66,11 @@ size_t core_tables(const Core *core);
 TableInfo core_table(const Core *core, size_t table);
 ColumnInfo core_column(const Core *core, size_t table, size_t column);
 
-/* Take a column's cells, which the caller frees with cells_free. Return 1, 0 if there are none, -1 without memory. */
-int core_take(Core *core, size_t table, size_t column, Cells *cells);
+/* Take a column's cells in some rows, which the caller frees with cells_free. To be called for rows that follow those
+ * of the call before. Return 1, 0 if there are none, -1 without memory. */
+int core_take(Core *core, size_t table, size_t column, size_t first, size_t rows, Cells *cells);
 void cells_free(Cells *cells);
-/* Start anew after all of a table's columns were taken. */
+/* Start anew after all rows of a table were taken. */
 void core_taken(Core *core, size_t table);
 
 /* Keep a text until the record is done; data is NULL without memory. */

@@ -123,7 +123,7 @@ static PyObject *tables(PyObject *object, PyObject *Py_UNUSED(unused)) {
             if (!item || PyList_Append(columns, item) < 0) Py_CLEAR(columns);
             Py_XDECREF(item);
         }
-        PyObject *item = columns ? Py_BuildValue("(NnN)", text(table.name), (Py_ssize_t)table.blank, columns) : NULL;
+        PyObject *item = columns ? Py_BuildValue("(NnnN)", text(table.name), (Py_ssize_t)table.blank, (Py_ssize_t)table.rows, columns) : NULL;
         if (!item || PyList_Append(list, item) < 0) Py_CLEAR(list);
         Py_XDECREF(item);
     }
@@ -196,17 +196,21 @@ static PyObject *arrow(Cells cells) {
 
 static PyObject *take(PyObject *object, PyObject *args) {
     Flattener *self = (Flattener *)object;
-    Py_ssize_t number;
-    if (!PyArg_ParseTuple(args, "n:take", &number) || !is_usable(self)) return NULL;
+    Py_ssize_t number, first, rows;
+    if (!PyArg_ParseTuple(args, "nnn:take", &number, &first, &rows) || !is_usable(self)) return NULL;
     if (number < 0 || (size_t)number >= core_tables(self->core)) {
         PyErr_SetString(PyExc_IndexError, "there is no such table");
         return NULL;
     }
     TableInfo table = core_table(self->core, (size_t)number);
+    if (first < 0 || rows < 0 || (size_t)first > table.rows || (size_t)rows > table.rows - (size_t)first) {
+        PyErr_SetString(PyExc_IndexError, "there are no such rows");
+        return NULL;
+    }
     PyObject *columns = PyDict_New();
     for (size_t each = 0; columns && each < table.columns; each++) {
         Cells cells;
-        int taken = core_take(self->core, (size_t)number, each, &cells);
+        int taken = core_take(self->core, (size_t)number, each, (size_t)first, (size_t)rows, &cells);
         if (!taken) continue;
         PyObject *of = PyLong_FromSize_t(each);
         PyObject *pair = taken > 0 ? arrow(cells) : PyErr_NoMemory();
@@ -218,8 +222,8 @@ static PyObject *take(PyObject *object, PyObject *args) {
         self->broken = true;
         return NULL;
     }
-    core_taken(self->core, (size_t)number);
-    return Py_BuildValue("(nN)", (Py_ssize_t)table.rows, columns);
+    if ((size_t)(first + rows) == table.rows) core_taken(self->core, (size_t)number);
+    return columns;
 }
 
 /* Take over what a capsule of a stream has: texts, in one array at most. */
@@ -341,9 +345,9 @@ static PyMethodDef functions[] = {
 static PyMethodDef methods[] = {
     {"add", add, METH_VARARGS,
      "add(lines, start, cells)\n--\n\nAdd the records of lines, until a table has so many cells; return where it stopped."},
-    {"tables", tables, METH_NOARGS, "tables()\n--\n\nReturn name, blank rows and columns (name, kinds) of each table."},
+    {"tables", tables, METH_NOARGS, "tables()\n--\n\nReturn name, blank rows, rows and columns (name, kinds) of each table."},
     {"take", take, METH_VARARGS,
-     "take(number)\n--\n\nReturn the number of rows since the last time, and the columns that have a cell in them."},
+     "take(number, first, rows)\n--\n\nReturn the columns of a table that have a cell in some rows, which follow those before."},
     {NULL, NULL, 0, NULL},
 };
 

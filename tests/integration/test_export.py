@@ -175,7 +175,7 @@ def test_an_error_while_writing_is_told_as_it_is(start, monkeypatch):
     def fail(block):
         raise MemoryError("no room")
 
-    monkeypatch.setattr("services.exporter.members.compress", fail)
+    monkeypatch.setattr("services.exporter.members.gzip_member", fail)
     with pytest.raises(MemoryError, match="no room"):
         export(work)
 

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.exporter import members
-from services.exporter.members import HashedFile, MemberWriter, compress
+from services.exporter.members import HashedFile, MemberWriter
+from shared.packing import gzip_member
 
 BLOCKS = st.lists(st.tuples(st.binary(min_size=1, max_size=300), st.integers(min_value=0, max_value=2)))
 
@@ -24,9 +25,9 @@ def test_each_block_is_a_member_of_its_file_and_of_the_full_one(blocks):
             writer.add(block, [files[number], full])
         writer.flush()
         for number, file in enumerate(files):
-            expected = b"".join(compress(block) for block, of in blocks if of == number)
+            expected = b"".join(gzip_member(block) for block, of in blocks if of == number)
             assert file.path.read_bytes() == expected
-        assert full.path.read_bytes() == b"".join(compress(block) for block, _ in blocks)
+        assert full.path.read_bytes() == b"".join(gzip_member(block) for block, _ in blocks)
         if blocks:
             assert gzip.decompress(full.path.read_bytes()) == b"".join(block for block, _ in blocks)
         for file in (*files, full):

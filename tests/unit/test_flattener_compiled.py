@@ -226,6 +226,14 @@ def test_what_is_no_column_of_texts_is_refused():
         compiled.sheet(pl.DataFrame({"a": ["x"]}), [])
 
 
+def test_a_record_with_many_cells_is_taken_in_pieces():
+    lines = json.dumps({"x": [{f"k{number}": number} for number in range(200)]}).encode() + b"\n"
+    batches = [batch for batch in compiled.Flattener().flatten(lines, 1000) if batch.table == "x"]
+    assert [batch.rows for batch in batches] == [5] * 40
+    assert all(len(batch.cells) == batch.rows for batch in batches), "columns without a cell are left out"
+    same(lines, size=1000)
+
+
 def test_after_a_refusal_it_is_of_no_more_use():
     flattener = compiled.Flattener()
     assert flattened(flattener, [b"{]\n"]) is None
