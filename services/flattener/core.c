@@ -10,6 +10,7 @@ enum {
     EXACT_DIGITS = 15,  /* a decimal number with so many is the shortest text of the double next to it */
     MAX_NUMBER = 40,    /* bytes of a number that is looked at here */
     CHUNK = 1 << 16,
+    REUSED = 1 << 16, /* bytes that a column keeps for what follows */
 };
 
 /* Memory that is freed at once. */
@@ -1052,6 +1053,11 @@ int core_add(Core *core, const char *lines, size_t size, size_t *at, size_t cell
         *at = (size_t)(line - lines);
         return failure;
     }
+    core->most = 0;
+    for (size_t each = 0; each < core->table_count; each++) {
+        size_t waiting = core->tables[each].rows * core->tables[each].count;
+        if (waiting > core->most) core->most = waiting;
+    }
     while (line < end && core->most < cells) {
         const char *newline = memchr(line, '\n', (size_t)(end - line));
         core->end = newline ? newline : end;
@@ -1130,12 +1136,18 @@ void core_taken(Core *core, size_t table) {
     Table *it = &core->tables[table];
     it->rows = 0;
     for (size_t number = 0; number < it->count; number++) {
-        it->columns[number].count = it->columns[number].taken = it->columns[number].size = 0;
-    }
-    core->most = 0;
-    for (size_t each = 0; each < core->table_count; each++) {
-        size_t cells = core->tables[each].rows * core->tables[each].count;
-        if (cells > core->most) core->most = cells;
+        Column *column = &it->columns[number];
+        column->count = column->taken = column->size = 0;
+        if (column->data_room > REUSED) {
+            free(column->data);
+            column->data = NULL;
+            column->data_room = 0;
+        }
+        if (column->room * sizeof *column->kept > REUSED) {
+            free(column->kept);
+            column->kept = NULL;
+            column->room = 0;
+        }
     }
 }
 

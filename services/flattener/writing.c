@@ -38,7 +38,7 @@ static bool cell_at(const TextColumn *column, size_t row, Text *cell) {
     }
     /* https://arrow.apache.org/docs/format/Columnar.html#variable-size-binary-view-layout */
     const char *view = (const char *)array->buffers[1] + 16 * at;
-    int32_t size, buffer, start;
+    uint32_t size, buffer, start; /* polars has texts, and buffers of them, beyond 2 GiB */
     memcpy(&size, view, 4);
     if (size <= 12) {
         *cell = (Text){view + 4, (size_t)size};
